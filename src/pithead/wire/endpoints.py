@@ -1,0 +1,140 @@
+"""Every call of the HTTP API, once: the server binds its handlers to this table and the OpenAPI document is made from it."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from pithead.wire import admin, jobs, miners
+
+#: Who may call: anybody, a miner on its own path, a client, the operator.
+Audience = Literal["public", "miner", "client", "operator"]
+
+
+class Query(msgspec.Struct, frozen=True):
+    """A query parameter."""
+
+    name: str
+    #: JSON type, and the bounds if it is a number.
+    type: Literal["string", "integer", "number"]
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One call."""
+
+    name: str
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    audience: Audience
+    summary: str
+    response: Any
+    request: Any = None
+    #: The request may be left out altogether.
+    body_optional: bool = False
+    status: int = 200
+    #: Problem statuses beside those that every call of the audience can have.
+    problems: tuple[int, ...] = ()
+    query: tuple[Query, ...] = ()
+    #: Counts against the limit of job operations too.
+    job_operation: bool = False
+    #: Takes an `Idempotency-Key`.
+    idempotent: bool = False
+    #: Takes a `Lease-Token`.
+    lease_token: bool = False
+    #: The request or the response is bytes, not JSON.
+    raw_request: bool = False
+    raw_response: bool = False
+
+
+_CURSOR = Query("cursor", "string", "Where the page before ended: its `next_cursor`.")
+_LIMIT = Query("limit", "integer", "How many at the most.", 1, 200)
+_WAIT = Query("wait", "number", "Seconds to hold the call until there is something to tell.", 0, 60)
+_MINER = "/v1/miners/{miner_id}"
+_JOB = _MINER + "/jobs/{job_id}"
+_STATES = ("queued", "assigned", "running", "uploading", "completed", "failed", "cancelled", "expired")
+_MINER_STATES = ("pending", "active", "draining", "suspended", "offline", "retired")
+
+
+def _e(name: str, method: Any, path: str, audience: Audience, summary: str, response: Any, **more: Any) -> Endpoint:
+    return Endpoint(name=name, method=method, path=path, audience=audience, summary=summary, response=response, **more)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    # The Miner API: the fixed part, then ours.
+    _e("register_miner", "POST", "/v1/miners", "public", "Register a machine", miners.Registered,
+       request=miners.RegisterMiner, status=201, problems=(403, 422, 429)),
+    _e("update_miner", "PUT", _MINER, "miner", "Change the registration", miners.MinerView,
+       request=miners.UpdateMiner, problems=(409, 422)),
+    _e("heartbeat", "POST", _MINER + "/heartbeat", "miner", "Say that the miner is there; renew its leases",
+       miners.HeartbeatAnswer, request=miners.Heartbeat, body_optional=True, problems=(422,)),
+    _e("available_jobs", "GET", _MINER + "/jobs/available", "miner", "The queued jobs that fit, the best first",
+       miners.Available, problems=(422,), query=(Query("limit", "integer", "How many at the most.", 1, 100), _WAIT)),
+    _e("accept_job", "POST", _JOB + "/accept", "miner", "Take a job under a lease", miners.Assignment,
+       problems=(409,), job_operation=True, lease_token=True),
+    _e("complete_job", "POST", _JOB + "/complete", "miner", "Deliver and be paid", miners.Completed,
+       request=miners.Complete, problems=(409, 422), job_operation=True, lease_token=True),
+    _e("miner_stats", "GET", _MINER + "/stats", "miner", "What the miner has done", miners.Stats),
+    _e("get_miner", "GET", _MINER, "miner", "The miner as it stands", miners.MinerView),
+    _e("fail_job", "POST", _JOB + "/fail", "miner", "Say that the work could not be done", miners.Returned,
+       request=miners.Fail, body_optional=True, problems=(409, 422), job_operation=True, lease_token=True),
+    _e("release_job", "POST", _JOB + "/release", "miner", "Hand a job back undone; the attempt is not counted",
+       miners.Returned, problems=(409,), job_operation=True, lease_token=True),
+    _e("report_progress", "POST", _JOB + "/progress", "miner", "Say how far the work is", miners.Progressed,
+       request=miners.Progress, body_optional=True, problems=(409, 422), lease_token=True),
+    _e("upload_result", "PUT", _JOB + "/result", "miner", "Send the bytes of the result", miners.Uploaded,
+       raw_request=True, problems=(409,), lease_token=True),
+    # The client's side.
+    _e("submit_job", "POST", "/v1/jobs", "client", "Submit a job", jobs.Submitted,
+       request=jobs.SubmitJob, status=201, problems=(402, 422), idempotent=True),
+    _e("submit_batch", "POST", "/v1/jobs/batch", "client", "Submit up to 1,000 jobs, all or none",
+       jobs.SubmittedBatch, request=jobs.SubmitBatch, status=201, problems=(402, 422), idempotent=True),
+    _e("list_jobs", "GET", "/v1/jobs", "client", "The client's jobs, the newest first", jobs.JobPage,
+       problems=(422,), query=(
+           Query("status", "string", "Only jobs in this state.", choices=_STATES),
+           Query("model", "string", "Only jobs of this model."), _LIMIT, _CURSOR)),
+    _e("get_job", "GET", "/v1/jobs/{job_id}", "client", "A job as it stands; with `wait`, once it is finished or the time is up",
+       jobs.JobView, problems=(422,), query=(_WAIT,)),
+    _e("cancel_job", "DELETE", "/v1/jobs/{job_id}", "client", "Cancel a job; its price goes back", jobs.JobView,
+       problems=(409,)),
+    _e("get_result", "GET", "/v1/jobs/{job_id}/result", "client", "The bytes of the result; ranges work",
+       bytes, raw_response=True, problems=(409, 416)),
+    _e("get_me", "GET", "/v1/clients/me", "client", "The client's account", jobs.ClientView),
+    # The operator's side.
+    _e("create_client", "POST", "/v1/admin/clients", "operator", "A new client", admin.ClientCreated,
+       request=admin.CreateClient, status=201, problems=(422,)),
+    _e("list_clients", "GET", "/v1/admin/clients", "operator", "All clients", admin.ClientPage,
+       problems=(422,), query=(_LIMIT, _CURSOR)),
+    _e("get_client", "GET", "/v1/admin/clients/{client_id}", "operator", "A client", jobs.ClientView),
+    _e("credit_client", "POST", "/v1/admin/clients/{client_id}/credit", "operator", "Change a client's balance",
+       jobs.ClientView, request=admin.Credit, problems=(409, 422), idempotent=True),
+    _e("list_miners", "GET", "/v1/admin/miners", "operator", "All miners", admin.MinerPage,
+       problems=(422,), query=(Query("status", "string", "Only miners in this state.", choices=_MINER_STATES), _LIMIT, _CURSOR)),
+    _e("inspect_miner", "GET", "/v1/admin/miners/{miner_id}", "operator", "A miner, its work and its telemetry", admin.MinerDetail),
+    _e("approve_miner", "POST", "/v1/admin/miners/{miner_id}/approve", "operator", "Let a pending or suspended miner work",
+       miners.MinerView, problems=(409,)),
+    _e("suspend_miner", "POST", "/v1/admin/miners/{miner_id}/suspend", "operator", "Give a miner no more jobs; what it holds it may finish",
+       miners.MinerView, request=admin.Suspend, body_optional=True, problems=(409, 422)),
+    _e("retire_miner", "POST", "/v1/admin/miners/{miner_id}/retire", "operator", "End a miner for good: its jobs go back and its keys end",
+       miners.MinerView),
+    _e("set_limits", "PUT", "/v1/admin/miners/{miner_id}/limits", "operator", "Limits for one miner", miners.MinerView,
+       request=admin.SetLimits, problems=(422,)),
+    _e("rotate_key", "POST", "/v1/admin/accounts/{account_id}/keys", "operator", "A new key for a miner, a client or the operator",
+       admin.NewKey, request=admin.RotateKey, body_optional=True, status=201, problems=(409, 422)),
+    _e("revoke_keys", "DELETE", "/v1/admin/accounts/{account_id}/keys", "operator", "End all keys of a miner or a client",
+       admin.Revoked, problems=(409,)),
+    _e("create_enrollment_token", "POST", "/v1/admin/enrollment-tokens", "operator", "A token to register with",
+       admin.EnrollmentToken, request=admin.CreateEnrollmentToken, body_optional=True, status=201, problems=(422,)),
+    _e("list_all_jobs", "GET", "/v1/admin/jobs", "operator", "All jobs, the newest first", jobs.JobPage,
+       problems=(422,), query=(
+           Query("status", "string", "Only jobs in this state.", choices=_STATES),
+           Query("model", "string", "Only jobs of this model."),
+           Query("client_id", "string", "Only jobs of this client."), _LIMIT, _CURSOR)),
+    _e("cancel_any_job", "DELETE", "/v1/admin/jobs/{job_id}", "operator", "Cancel anybody's job", jobs.JobView, problems=(409,)),
+    _e("audit_log", "GET", "/v1/admin/audit", "operator", "What operators did, the newest first", admin.AuditPage,
+       problems=(422,), query=(_LIMIT, _CURSOR)),
+    _e("overview", "GET", "/v1/admin/overview", "operator", "The exchange in numbers", admin.Overview),
+    _e("health", "GET", "/healthz", "public", "Whether the coordinator serves", admin.Health),
+)  # fmt: skip

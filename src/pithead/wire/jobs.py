@@ -1,0 +1,125 @@
+"""The client's side: jobs, and the client's own account."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from pithead.wire.base import Amount, Answer, GpuCount, Instant, Model, Number, PriceIn, Seconds, Slug, StrictRequest
+from pithead.wire.miners import FailureKind, JobStatus
+
+
+class SubmitJob(StrictRequest):
+    """A piece of work and what it pays."""
+
+    model: Model
+    #: Any JSON; handed to the miner as it is.
+    input: msgspec.Raw
+    #: What completing it pays, in full. It is set aside from the client's balance now.
+    price: PriceIn
+    #: The type of GPU it needs, or `any`.
+    gpu_type: Slug = "any"
+    gpu_count: GpuCount = 1
+    #: Seconds the work should take on the machine asked for. A miner is offered the job when `price` covers this time at its own price.
+    estimated_time: Seconds = 60.0
+    #: Higher goes first.
+    priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
+    #: Seconds from now in which the job must be completed; after that it expires and the money goes back. Absent: the setting `jobs.timeout`.
+    timeout: Seconds | None = None
+    #: Seconds that one attempt may take from its accept, however often its lease is renewed. Absent: what is left of `timeout`.
+    attempt_timeout: Seconds | None = None
+    #: How many attempts may fail or lapse before the job fails. Absent: the setting `jobs.max_attempts`.
+    max_attempts: Annotated[int, Meta(ge=1, le=100)] | None = None
+    #: True: the bytes of the result must have arrived before the job can be completed. False: its hash is enough.
+    require_result: bool = False
+
+
+class Submitted(Answer):
+    """The job is durably queued and its price set aside."""
+
+    job_id: str
+    status: JobStatus
+
+
+class SubmitBatch(StrictRequest):
+    """Several jobs, all or none."""
+
+    jobs: Annotated[list[SubmitJob], Meta(min_length=1, max_length=1000)]
+
+
+class SubmittedBatch(Answer):
+    """In the order of the request."""
+
+    jobs: list[Submitted]
+
+
+class Failure(Answer):
+    """Why a job failed."""
+
+    #: A miner's word, or ours: `lapsed` when the last lease ran out.
+    kind: FailureKind | str
+    reason: str
+
+
+class JobMetrics(Answer):
+    """What the miner reported with the result."""
+
+    execution_time_seconds: Number | None
+    gpu_time_seconds: Number | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+class JobView(Answer):
+    """A job as it stands."""
+
+    job_id: str
+    status: JobStatus
+    model: str
+    gpu_type: str
+    gpu_count: int
+    estimated_time: Number
+    price: Amount
+    priority: int
+    timeout: Number
+    max_attempts: int
+    require_result: bool
+    #: How many attempts have begun.
+    attempts: int
+    created_at: Instant
+    #: When it expires unless it is completed.
+    expires_at: Instant
+    #: When the present or last attempt began.
+    started_at: Instant | None
+    finished_at: Instant | None
+    #: Who holds it, or who completed it.
+    miner_id: str | None
+    miner_name: str | None
+    #: 0 to 1, if the miner says.
+    progress: Number | None
+    progress_message: str
+    result_hash: str | None
+    #: Bytes; `null` where no bytes were delivered.
+    result_size: int | None
+    failure: Failure | None
+    metrics: JobMetrics | None
+
+
+class JobPage(Answer):
+    """Some jobs, the newest first."""
+
+    jobs: list[JobView]
+    #: Ask for the next page with `?cursor=`; `null` on the last.
+    next_cursor: str | None
+
+
+class ClientView(Answer):
+    """A client's account."""
+
+    client_id: str
+    name: str
+    #: What it can still spend.
+    balance: Amount
+    #: What is set aside for its unfinished jobs.
+    held: Amount
+    created_at: Instant
