@@ -1,0 +1,179 @@
+"""The only place where the parts meet."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import IO, Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from starlette.types import ASGIApp
+
+from pithead.core import receipts
+from pithead.core.leases import Policy
+from pithead.exchange import accounts
+from pithead.exchange.coordinator import Coordinator
+from pithead.exchange.ids import digest, new_key
+from pithead.exchange.ports import Tx
+from pithead.exchange.rules import Rules
+from pithead.http.api import Services
+from pithead.http.app import build
+from pithead.settings import Settings
+from pithead.store.blobs import Blobs
+from pithead.store.embedded import Embedded
+from pithead.store.errors import StoreError
+from pithead.store.sqlite import SqliteStore
+
+_log = logging.getLogger("pithead")
+
+#: Seconds between two looks at what is due.
+SWEEP_EVERY: Final = 1.0
+#: Seconds between two notes that this coordinator is up: at most this much of an outage is not made good to a lease.
+ALIVE_EVERY: Final = 5.0
+
+
+class SteadyClock:
+    """Wall time at the start, carried on by the monotonic clock: a step of the system's clock moves no lease."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._offset
+
+
+class ReceiptSigner:
+    """Signs receipts with the coordinator's Ed25519 key, kept in a file that only its owner reads."""
+
+    def __init__(self, file: Path) -> None:
+        if not file.exists():
+            _write_private(file, _new_signing_key())
+        key = serialization.load_pem_private_key(file.read_bytes(), None)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise StoreError(f"{file} is not an Ed25519 key")
+        self._key = key
+        self.key_id = receipts.key_id(key.public_key())
+
+    def sign(self, receipt: receipts.Receipt) -> str:
+        return receipts.sign(receipt, self._key)
+
+
+def _new_signing_key() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write_private(file: Path, content: bytes) -> None:
+    temporary = file.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(content)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.rename(file)
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What the operations go by."""
+    return Rules(
+        leases=Policy(
+            lease_ttl=settings.leases.ttl,
+            retry_base=settings.leases.retry_base,
+            retry_cap=settings.leases.retry_cap,
+            avoid_for=settings.leases.avoid_for,
+        ),
+        enrollment=settings.enrollment,
+        offline_after=settings.miners.offline_after,
+        job_timeout=settings.jobs.timeout,
+        max_attempts=settings.jobs.max_attempts,
+        fee_basis_points=settings.fee_basis_points,
+    )
+
+
+class Application:
+    """A coordinator with its store, and the ASGI application in front of it."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] | None = None) -> None:
+        self.settings = settings
+        folder = settings.folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = _lock(folder)
+        self._store = SqliteStore(folder / "pithead.db")
+        self.coordinator = Coordinator(
+            rules_of(settings), clock or SteadyClock(), ReceiptSigner(folder / "signing.pem")
+        )
+        self.database: Embedded
+        blobs = Blobs(folder / "results")
+        services = Services(self.coordinator, blobs, settings.http.max_body_bytes, settings.http.max_result_bytes)
+        self.asgi: ASGIApp = build(services, settings.rate_limits)
+        self._care: asyncio.Task[None] | None = None
+        #: The operator's key, where this start made one: to be shown once.
+        self.new_operator_key: str | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self, *, care: bool = True) -> AsyncIterator["Application"]:
+        """Open for business; on leaving, an orderly stop. `care=False`: the caller sweeps (a test that moves the clock)."""
+        self.database = Embedded(self._store, self.coordinator.on_events)
+        try:
+            away = await self.coordinator.start(self.database)
+            if away:
+                _log.info("no coordinator was up for %.0f s; leases were extended by as much", away)
+            await self._settle_operator_key()
+            if care:
+                self._care = asyncio.create_task(self._keep_care(), name="care")
+            yield self
+        finally:
+            self.coordinator.stop()
+            if self._care is not None:
+                self._care.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._care
+            await asyncio.shield(self.coordinator.say_alive())
+            self.database.close()
+            self._lock.close()
+
+    async def _settle_operator_key(self) -> None:
+        given = self.settings.operator_key
+        has_one = self.coordinator.peek(lambda tx: _has_operator_key(tx, given))
+        if has_one:
+            return
+        key = given or new_key()
+        await self.coordinator.run(lambda tx, now: accounts.set_operator_key(tx, now, key))
+        if not given:
+            self.new_operator_key = key
+
+    async def _keep_care(self) -> None:
+        last_alive = 0.0
+        while True:
+            await asyncio.sleep(SWEEP_EVERY)
+            try:
+                await self.coordinator.sweep()
+                if time.monotonic() - last_alive >= ALIVE_EVERY:
+                    await self.coordinator.say_alive()
+                    last_alive = time.monotonic()
+            except Exception:
+                # A full disk must not end the care for good: it is tried again at the next turn.
+                _log.exception("could not look after what is due")
+
+
+def _has_operator_key(tx: Tx, given: str) -> bool:
+    if given:
+        return (found := tx.key(digest(given))) is not None and found.expires_at is None
+    return tx.has_operator_key()
+
+
+def _lock(folder: Path) -> IO[str]:
+    """Keep a second coordinator from opening the same folder. Raises `StoreError`."""
+    held = (folder / "lock").open("w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        held.close()
+        raise StoreError(f"another coordinator uses {folder}: stop it, or choose another folder with --data") from error
+    return held

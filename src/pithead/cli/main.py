@@ -1,0 +1,185 @@
+"""`pithead`: the root of the commands, and the one place where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import click
+
+from pithead import __version__
+from pithead.cli.output import clean, fail, json_option
+from pithead.cli.profiles import DEFAULT_PROFILE, DEFAULT_URL, Profile, path, save
+
+#: Groups and commands that are imported only when called, with the line that `--help` shows of each, by section.
+SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
+    "With work to be done": {
+        "job": ("pithead.cli.job:job", "Submit jobs, wait for them, fetch results."),
+    },
+    "With a machine to offer": {
+        "miner": ("pithead.cli.miner:miner", "Register this machine and work on jobs."),
+    },
+    "Running an exchange": {
+        "serve": ("pithead.cli.serve:serve", "Run a coordinator."),
+        "admin": ("pithead.cli.admin:admin", "Clients and credit, miners, keys, limits, the audit log."),
+        "settings": ("pithead.cli.settings:settings", "Every setting of the coordinator, and its value."),
+    },
+    "Looking around": {
+        "demo": ("pithead.cli.demo:demo", "A coordinator, miners and jobs on this machine, in one command."),
+    },
+}
+_LAZY: Final = {name: target for section in SECTIONS.values() for name, (target, _) in section.items()}
+
+
+class Root(click.Group):
+    """Loads groups late, shows them by section, and ends every error with one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*_LAZY, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _LAZY:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = _LAZY[cmd_name].partition(":")
+        try:
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+        except ImportError as error:
+            fail(f"'pithead {cmd_name}' cannot be loaded ({error}); install pithead again, with all that it needs")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = {name: (name, command.get_short_help_str(80)) for name, command in self.commands.items()}
+        sections = {title: [(name, line) for name, (_, line) in group.items()] for title, group in SECTIONS.items()}
+        sections["On this computer"] = list(own.values())
+        width = max(len(name) for rows in sections.values() for name, _ in rows)
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), line) for name, line in rows])
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        def run() -> Any:
+            return super(Root, self).main(args, prog_name, complete_var, standalone_mode=False, **extra)
+
+        if not standalone_mode:
+            return run()
+        sys.exit(_exit_code(run))
+
+
+def _exit_code(run: Callable[[], Any]) -> int:
+    try:
+        code = run()
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.Abort as stop:
+        if isinstance(stop.__cause__, EOFError):
+            return _say("an answer was needed, and the input ended; give it as an option")
+        return 130
+    except KeyboardInterrupt:
+        return 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        return _say(f"a command is missing; see '{_command(error)} --help'")
+    except click.UsageError as error:
+        message = error.format_message().rstrip(".")
+        return _say(f"{message[:1].lower()}{message[1:]}; see '{_command(error)} --help'")
+    except click.ClickException as error:
+        return _say(error.format_message(), error.exit_code)
+    except BrokenPipeError:
+        # The reader has gone (`… | head`): not worth a word, and Python must not try to flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror or error}; check the path and your rights to it")
+    except Exception as error:
+        # Asked by name, so that `--help` need not wait for the SDK: what was not loaded was not raised.
+        errors = sys.modules.get("pithead.client.errors")
+        if errors is not None and isinstance(error, errors.PitheadError):
+            return _say(str(error))
+        raise
+
+
+def _command(error: click.UsageError) -> str:
+    return error.ctx.command_path if error.ctx else "pithead"
+
+
+def _say(message: str, code: int = 2) -> int:
+    click.echo(f"pithead: {clean(message)}", err=True)
+    return code
+
+
+EPILOG = """\b
+A first look:
+  pithead demo
+\b
+An exchange of your own:
+  pithead serve
+  pithead admin client create alice --credit 100
+  pithead login --url http://127.0.0.1:8080
+  pithead job submit --model gpt2 --prompt 'Hello' --price 0.05 --wait
+
+URL and key come from --url and --key, else from PITHEAD_URL and PITHEAD_KEY, else from the profile that 'pithead login'
+saved. With --json, any command prints one JSON document. Exit codes: 0 done, 1 the work came to nothing, 2 it could not
+be done (one line on stderr says why), 130 interrupted.
+"""
+
+
+@click.group(
+    cls=Root,
+    epilog=EPILOG,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.version_option(__version__, prog_name="pithead", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Pithead: a self-hosted GPU work exchange.
+
+    Owners offer machines, clients submit jobs, one coordinator matches, leases, checks and pays.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command()
+@click.option("--url", metavar="URL", default=DEFAULT_URL, show_default=True, help="The coordinator.")
+@click.option("--key", metavar="KEY", help="Your key; asked for, or read from standard input, when absent.")
+@click.option(
+    "--profile", metavar="NAME", default=DEFAULT_PROFILE, show_default=True, help="The name to save it under."
+)
+@json_option
+def login(url: str, key: str | None, profile: str) -> None:
+    """Save a coordinator's URL and your key, for the commands after it."""
+    from pithead.cli.output import emit
+    from pithead.client.environment import checked_key, checked_url
+
+    if not (profile and profile.isprintable()):
+        fail("a profile's name is printable text; choose another")
+    url = checked_url(url)
+    if key is None:
+        key = click.prompt("Key", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline().strip()
+        if not key:
+            fail("no key came on standard input; pipe it in, or give --key")
+    save(profile, Profile(url, checked_key(key)))
+    emit(
+        {"profile": profile, "url": url, "path": str(path())},
+        lambda: click.echo(f"Saved {url} as profile {profile!r} in {path()}."),
+    )
+
+
+def main() -> None:
+    """The entry point."""
+    cli.main(prog_name="pithead")
+
+
+if __name__ == "__main__":
+    main()

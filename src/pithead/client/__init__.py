@@ -1,0 +1,61 @@
+"""The Python SDK.
+
+    from pithead.client import Client
+
+    with Client("http://127.0.0.1:8080", "key_…") as client:
+        job = client.submit("gpt2", {"prompt": "Hello"}, price="0.05")
+        if client.wait(job.job_id).status == "completed":
+            print(client.result(job.job_id))
+
+`AsyncClient` and `AsyncMinerClient` are the same, awaited. The shapes are those of `pithead.wire`.
+"""
+
+from pithead.client.admin import AdminClient
+from pithead.client.aio import AsyncClient, AsyncMinerClient
+from pithead.client.calls import JobOptions, MinerOptions, Price
+from pithead.client.errors import (
+    ApiError,
+    BadAnswer,
+    Conflict,
+    Corrupted,
+    Forbidden,
+    Invalid,
+    Misused,
+    NotFound,
+    PaymentRequired,
+    PitheadError,
+    RateLimited,
+    Unanswered,
+    Unauthorized,
+    Unreachable,
+    WaitTimeout,
+)
+from pithead.client.sync import Client, MinerClient
+from pithead.client.watch import TERMINAL
+
+__all__ = [
+    "TERMINAL",
+    "AdminClient",
+    "ApiError",
+    "AsyncClient",
+    "AsyncMinerClient",
+    "BadAnswer",
+    "Client",
+    "Conflict",
+    "Corrupted",
+    "Forbidden",
+    "Invalid",
+    "JobOptions",
+    "MinerClient",
+    "MinerOptions",
+    "Misused",
+    "NotFound",
+    "PaymentRequired",
+    "PitheadError",
+    "Price",
+    "RateLimited",
+    "Unanswered",
+    "Unauthorized",
+    "Unreachable",
+    "WaitTimeout",
+]

@@ -1,0 +1,144 @@
+"""The operator's side of the SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pithead.client import calls
+from pithead.client.calls import Price
+from pithead.client.sync import Keyed, pages
+from pithead.wire.admin import (
+    AuditEntry,
+    AuditPage,
+    ClientCreated,
+    ClientPage,
+    EnrollmentToken,
+    Health,
+    MinerDetail,
+    MinerPage,
+    NewKey,
+    Overview,
+    Revoked,
+)
+from pithead.wire.jobs import ClientView, JobPage, JobView
+from pithead.wire.miners import MinerView
+
+
+class AdminClient(Keyed):
+    """What the operator can do. URL, key, `timeout` and `retry_for` as for `Client`.
+
+    Four calls are not safe to repeat and are tried again only where the coordinator cannot have carried them out:
+    `create_client`, `rotate_key`, `create_enrollment_token`, and a miner's registration. They raise `Unanswered`.
+    """
+
+    def create_client(self, name: str, credit: Price = 0) -> ClientCreated:
+        """A new client, with some credit. Its key is shown this once."""
+        return self._run(calls.create_client(name, credit))
+
+    def clients(self, *, limit: int | None = None, cursor: str | None = None) -> ClientPage:
+        """A page of clients, the newest first."""
+        return self._run(calls.list_clients(limit, cursor))
+
+    def iter_clients(self, *, page_size: int = 200) -> Iterator[ClientView]:
+        """All clients, the newest first."""
+        for page in pages(lambda cursor: self.clients(limit=page_size, cursor=cursor)):
+            yield from page.clients
+
+    def client(self, client_id: str) -> ClientView:
+        """A client's account."""
+        return self._run(calls.get_client(client_id))
+
+    def credit(
+        self, client_id: str, amount: Price, note: str = "", *, idempotency_key: str | None = None
+    ) -> ClientView:
+        """Add to a client's balance; a negative amount takes away, at most what is there."""
+        return self._run(calls.credit_client(client_id, amount, note, idempotency_key))
+
+    def miners(self, *, status: str | None = None, limit: int | None = None, cursor: str | None = None) -> MinerPage:
+        """A page of miners, the newest first."""
+        return self._run(calls.list_miners(status, limit, cursor))
+
+    def iter_miners(self, *, status: str | None = None, page_size: int = 200) -> Iterator[MinerView]:
+        """All miners, the newest first."""
+        for page in pages(lambda cursor: self.miners(status=status, limit=page_size, cursor=cursor)):
+            yield from page.miners
+
+    def miner(self, miner_id: str) -> MinerDetail:
+        """A miner, its work and its telemetry."""
+        return self._run(calls.inspect_miner(miner_id))
+
+    def approve(self, miner_id: str) -> MinerView:
+        """Let a pending or suspended miner work."""
+        return self._run(calls.approve_miner(miner_id))
+
+    def suspend(self, miner_id: str, reason: str = "") -> MinerView:
+        """Give a miner no more jobs; what it holds it may finish."""
+        return self._run(calls.suspend_miner(miner_id, reason))
+
+    def retire(self, miner_id: str) -> MinerView:
+        """End a miner for good: its jobs go back and its keys end."""
+        return self._run(calls.retire_miner(miner_id))
+
+    def set_limits(
+        self,
+        miner_id: str,
+        *,
+        requests_per_minute: int | None = None,
+        job_operations_per_minute: int | None = None,
+    ) -> MinerView:
+        """Set both limits of a miner: a number, 0 for none, `None` for the coordinator's setting."""
+        return self._run(calls.set_limits(miner_id, requests_per_minute, job_operations_per_minute))
+
+    def rotate_key(self, account_id: str, grace: float = 0.0) -> NewKey:
+        """A new key, shown this once. The old ones go on working for `grace` seconds."""
+        return self._run(calls.rotate_key(account_id, grace))
+
+    def revoke_keys(self, account_id: str) -> Revoked:
+        """End all keys of a miner or a client."""
+        return self._run(calls.revoke_keys(account_id))
+
+    def create_enrollment_token(self, uses: int = 1, expires_in: float = 604_800.0) -> EnrollmentToken:
+        """A token to register with, shown this once; it works for `expires_in` seconds."""
+        return self._run(calls.create_enrollment_token(uses, expires_in))
+
+    def jobs(
+        self,
+        *,
+        status: str | None = None,
+        model: str | None = None,
+        client_id: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> JobPage:
+        """A page of everybody's jobs, the newest first."""
+        return self._run(calls.list_all_jobs(status, model, client_id, limit, cursor))
+
+    def iter_jobs(
+        self, *, status: str | None = None, model: str | None = None, client_id: str | None = None, page_size: int = 200
+    ) -> Iterator[JobView]:
+        """Everybody's jobs, the newest first."""
+        for page in pages(
+            lambda cursor: self.jobs(status=status, model=model, client_id=client_id, limit=page_size, cursor=cursor)
+        ):
+            yield from page.jobs
+
+    def cancel_job(self, job_id: str) -> JobView:
+        """Cancel anybody's job."""
+        return self._run(calls.cancel_any_job(job_id))
+
+    def audit(self, *, limit: int | None = None, cursor: str | None = None) -> AuditPage:
+        """A page of what operators did, the newest first."""
+        return self._run(calls.audit_log(limit, cursor))
+
+    def iter_audit(self, *, page_size: int = 200) -> Iterator[AuditEntry]:
+        """Everything that operators did, the newest first."""
+        for page in pages(lambda cursor: self.audit(limit=page_size, cursor=cursor)):
+            yield from page.entries
+
+    def overview(self) -> Overview:
+        """The exchange in numbers."""
+        return self._run(calls.overview())
+
+    def health(self) -> Health:
+        """Whether the coordinator serves."""
+        return self._run(calls.health())

@@ -1,0 +1,350 @@
+"""The calls: arguments in, a `Call` out. Methods and paths come from the table in `pithead.wire.endpoints`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
+from urllib.parse import quote
+
+import msgspec
+
+from pithead.client.core import Call, Repeat, Reply, as_json
+from pithead.client.errors import Misused
+from pithead.client.results import Part, verified
+from pithead.wire import admin, jobs, miners
+from pithead.wire.base import encode
+from pithead.wire.endpoints import ENDPOINTS
+
+T = TypeVar("T")
+
+#: A price or an amount. Decimals and text travel exactly.
+Price = int | float | str | Decimal
+
+_ENDPOINTS: Final = {endpoint.name: endpoint for endpoint in ENDPOINTS}
+#: Calls that make something new each time and take no idempotency key.
+_NOT_REPEATABLE: Final = {"register_miner", "create_client", "rotate_key", "create_enrollment_token"}
+#: A result's digest is of the bytes as the miner sent them: nobody may compress them on the way.
+_AS_THEY_ARE: Final = {"Accept-Encoding": "identity"}
+
+
+class JobOptions(TypedDict, total=False):
+    """What may be said of a job beside model, input and price; see `pithead.wire.jobs.SubmitJob` for the defaults."""
+
+    #: The type of GPU it needs, or `any`.
+    gpu_type: str
+    gpu_count: int
+    #: Seconds the work should take.
+    estimated_time: float
+    #: -1000 to 1000; higher goes first.
+    priority: int
+    #: Seconds from now in which it must be completed.
+    timeout: float | None
+    #: Seconds that one attempt may take.
+    attempt_timeout: float | None
+    max_attempts: int | None
+    #: The bytes of the result must arrive, not just their hash. The SDK's default is true.
+    require_result: bool
+
+
+class MinerOptions(TypedDict, total=False):
+    """What may be changed of a miner; what is absent stays."""
+
+    name: str
+    gpu_type: str
+    gpu_count: int
+    location: str
+    price_per_hour: Price
+    max_concurrent: int
+    models: list[str] | None
+    draining: bool
+
+
+def _call(kind: type[T], name: str, **more: Any) -> Call[T]:
+    """A call answered with JSON."""
+    return _make(as_json(kind), name, **more)
+
+
+def _make(
+    finish: Callable[[Reply], T],
+    name: str,
+    *,
+    body: Any = None,
+    query: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str | None] | None = None,
+    hold: float = 0.0,
+    **path: str,
+) -> Call[T]:
+    endpoint = _ENDPOINTS[name]
+    repeat: Repeat = "unsent" if name in _NOT_REPEATABLE else "always"
+    sent = {key: value for key, value in (headers or {}).items() if value is not None}
+    if body is not None and not isinstance(body, bytes | Path):
+        body = encode(body)
+        sent["Content-Type"] = "application/json"
+    return Call(
+        method=endpoint.method,
+        path=endpoint.path.format_map({key: quote(value, safe="") for key, value in path.items()}),
+        finish=finish,
+        query={key: str(value) for key, value in (query or {}).items() if value is not None},
+        headers=sent,
+        body=body,
+        repeat=repeat,
+        hold=hold,
+    )
+
+
+def within(call: Call[T], seconds: float) -> Call[T]:
+    """The call, with retries for no longer than that."""
+    return replace(call, retry_for=seconds)
+
+
+def _once(key: str | None) -> dict[str, str | None]:
+    """One idempotency key for all attempts of a call."""
+    return {"Idempotency-Key": key or str(uuid.uuid4())}
+
+
+def _lease(token: str | None) -> dict[str, str | None]:
+    return {"Lease-Token": token}
+
+
+def exact(price: Price, what: str = "price") -> float:
+    """A price as the structs take it, whose declared type is that of JSON; decimals and text stay exact. Raises `Misused`."""
+    try:
+        if isinstance(price, bool):
+            raise TypeError
+        # Through `repr`: 0.1 is to be 0.1, not the binary fraction nearest to it.
+        number = Decimal(repr(price) if isinstance(price, float) else price)
+    except (InvalidOperation, TypeError, ValueError):
+        raise Misused(what=f"the {what} {price!r} is not a number; write it like 0.05") from None
+    if not number.is_finite():
+        raise Misused(what=f"the {what} {price!r} is not a finite number; write it like 0.05")
+    return cast(float, number)
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    if isinstance(value, msgspec.Raw):
+        return value
+    try:
+        return msgspec.Raw(encode(value))
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise Misused(what=f"the input cannot be written as JSON ({error})") from None
+
+
+# ---- The client's side
+
+
+def job_request(model: str, input: Any, price: Price, **options: Unpack[JobOptions]) -> jobs.SubmitJob:
+    """A job to submit. `input` is any JSON value, or `msgspec.Raw` to be sent as it is."""
+    options.setdefault("require_result", True)
+    return jobs.SubmitJob(model=model, input=_raw(input), price=exact(price), **options)
+
+
+def submit(job: jobs.SubmitJob, idempotency_key: str | None) -> Call[jobs.Submitted]:
+    return _call(jobs.Submitted, "submit_job", body=job, headers=_once(idempotency_key))
+
+
+def submit_batch(
+    batch: Iterable[jobs.SubmitJob | Mapping[str, Any]], idempotency_key: str | None
+) -> Call[jobs.SubmittedBatch]:
+    requests = [item if isinstance(item, jobs.SubmitJob) else _job_of(item) for item in batch]
+    return _call(
+        jobs.SubmittedBatch, "submit_batch", body=jobs.SubmitBatch(jobs=requests), headers=_once(idempotency_key)
+    )
+
+
+def _job_of(fields: Mapping[str, Any]) -> jobs.SubmitJob:
+    try:
+        return job_request(**fields)
+    except TypeError as error:
+        raise Misused(what=f"a job of the batch cannot be read ({error})") from None
+
+
+def job(job_id: str, wait: float | None = None) -> Call[jobs.JobView]:
+    return _call(jobs.JobView, "get_job", query={"wait": wait}, hold=wait or 0.0, job_id=job_id)
+
+
+def list_jobs(status: str | None, model: str | None, limit: int | None, cursor: str | None) -> Call[jobs.JobPage]:
+    query = {"status": status, "model": model, "limit": limit, "cursor": cursor}
+    return _call(jobs.JobPage, "list_jobs", query=query)
+
+
+def cancel(job_id: str) -> Call[jobs.JobView]:
+    return _call(jobs.JobView, "cancel_job", job_id=job_id)
+
+
+def result(job_id: str) -> Call[bytes]:
+    """The bytes, checked against their digest."""
+    return _make(verified(job_id), "get_result", headers=_AS_THEY_ARE, job_id=job_id)
+
+
+def download(part: Part) -> Call[Path]:
+    """The bytes into a file, checked before it gets its name."""
+    return replace(_make(part.finish, "get_result", headers=_AS_THEY_ARE, job_id=part.job_id), sink=part)
+
+
+def me() -> Call[jobs.ClientView]:
+    return _call(jobs.ClientView, "get_me")
+
+
+# ---- The miner's side
+
+
+def register(request: miners.RegisterMiner) -> Call[miners.Registered]:
+    return _call(miners.Registered, "register_miner", body=request)
+
+
+def register_request(**fields: Any) -> miners.RegisterMiner:
+    """A registration of its fields; `price_per_hour` may be of any `Price` type. Raises `Misused`."""
+    try:
+        return miners.RegisterMiner(**_priced(fields))
+    except TypeError as error:
+        raise Misused(what=f"the registration cannot be read ({error})") from None
+
+
+def get_miner(miner_id: str) -> Call[miners.MinerView]:
+    return _call(miners.MinerView, "get_miner", miner_id=miner_id)
+
+
+def update_miner(miner_id: str, fields: Mapping[str, Any]) -> Call[miners.MinerView]:
+    return _call(miners.MinerView, "update_miner", body=miners.UpdateMiner(**_priced(fields)), miner_id=miner_id)
+
+
+def _priced(fields: Mapping[str, Any]) -> dict[str, Any]:
+    price = fields.get("price_per_hour")
+    return {**fields, "price_per_hour": exact(price, "price per hour")} if price is not None else dict(fields)
+
+
+def heartbeat(
+    miner_id: str, held: Iterable[str] | None, telemetry: Mapping[str, Any] | None
+) -> Call[miners.HeartbeatAnswer]:
+    # Not the `Heartbeat` struct: its absent telemetry is a `Raw` without bytes, which would be written as no JSON at all.
+    said = {"jobs": None if held is None else list(held), "telemetry": telemetry}
+    body = {key: value for key, value in said.items() if value is not None}
+    return _call(miners.HeartbeatAnswer, "heartbeat", body=body or None, miner_id=miner_id)
+
+
+def available(miner_id: str, limit: int | None, wait: float | None) -> Call[miners.Available]:
+    query = {"limit": limit, "wait": wait}
+    return _call(miners.Available, "available_jobs", query=query, hold=wait or 0.0, miner_id=miner_id)
+
+
+def accept(miner_id: str, job_id: str) -> Call[miners.Assignment]:
+    return _call(miners.Assignment, "accept_job", miner_id=miner_id, job_id=job_id)
+
+
+def complete(
+    miner_id: str, job_id: str, result_hash: str, metrics: miners.Metrics | Mapping[str, Any] | None, token: str | None
+) -> Call[miners.Completed]:
+    body = {"result_hash": result_hash} | ({} if metrics is None else {"metrics": metrics})
+    return _call(miners.Completed, "complete_job", body=body, headers=_lease(token), miner_id=miner_id, job_id=job_id)
+
+
+def fail(miner_id: str, job_id: str, reason: str, kind: miners.FailureKind, token: str | None) -> Call[miners.Returned]:
+    body = miners.Fail(reason=reason, kind=kind)
+    return _call(miners.Returned, "fail_job", body=body, headers=_lease(token), miner_id=miner_id, job_id=job_id)
+
+
+def release(miner_id: str, job_id: str, token: str | None) -> Call[miners.Returned]:
+    return _call(miners.Returned, "release_job", headers=_lease(token), miner_id=miner_id, job_id=job_id)
+
+
+def progress(
+    miner_id: str, job_id: str, fraction: float | None, message: str, token: str | None
+) -> Call[miners.Progressed]:
+    body = miners.Progress(fraction=fraction, message=message)
+    return _call(
+        miners.Progressed, "report_progress", body=body, headers=_lease(token), miner_id=miner_id, job_id=job_id
+    )
+
+
+def upload(miner_id: str, job_id: str, data: bytes | Path, token: str | None) -> Call[miners.Uploaded]:
+    headers = _lease(token) | {"Content-Type": "application/octet-stream"}
+    return _call(miners.Uploaded, "upload_result", body=data, headers=headers, miner_id=miner_id, job_id=job_id)
+
+
+def stats(miner_id: str) -> Call[miners.Stats]:
+    return _call(miners.Stats, "miner_stats", miner_id=miner_id)
+
+
+# ---- The operator's side
+
+
+def create_client(name: str, credit: Price) -> Call[admin.ClientCreated]:
+    return _call(admin.ClientCreated, "create_client", body={"name": name, "credit": exact(credit, "credit")})
+
+
+def list_clients(limit: int | None, cursor: str | None) -> Call[admin.ClientPage]:
+    return _call(admin.ClientPage, "list_clients", query={"limit": limit, "cursor": cursor})
+
+
+def get_client(client_id: str) -> Call[jobs.ClientView]:
+    return _call(jobs.ClientView, "get_client", client_id=client_id)
+
+
+def credit_client(client_id: str, amount: Price, note: str, idempotency_key: str | None) -> Call[jobs.ClientView]:
+    body = {"amount": exact(amount, "amount"), "note": note}
+    return _call(jobs.ClientView, "credit_client", body=body, headers=_once(idempotency_key), client_id=client_id)
+
+
+def list_miners(status: str | None, limit: int | None, cursor: str | None) -> Call[admin.MinerPage]:
+    return _call(admin.MinerPage, "list_miners", query={"status": status, "limit": limit, "cursor": cursor})
+
+
+def inspect_miner(miner_id: str) -> Call[admin.MinerDetail]:
+    return _call(admin.MinerDetail, "inspect_miner", miner_id=miner_id)
+
+
+def approve_miner(miner_id: str) -> Call[miners.MinerView]:
+    return _call(miners.MinerView, "approve_miner", miner_id=miner_id)
+
+
+def suspend_miner(miner_id: str, reason: str) -> Call[miners.MinerView]:
+    return _call(miners.MinerView, "suspend_miner", body=admin.Suspend(reason=reason), miner_id=miner_id)
+
+
+def retire_miner(miner_id: str) -> Call[miners.MinerView]:
+    return _call(miners.MinerView, "retire_miner", miner_id=miner_id)
+
+
+def set_limits(miner_id: str, requests: int | None, operations: int | None) -> Call[miners.MinerView]:
+    body = admin.SetLimits(requests_per_minute=requests, job_operations_per_minute=operations)
+    return _call(miners.MinerView, "set_limits", body=body, miner_id=miner_id)
+
+
+def rotate_key(account_id: str, grace: float) -> Call[admin.NewKey]:
+    return _call(admin.NewKey, "rotate_key", body=admin.RotateKey(grace=grace), account_id=account_id)
+
+
+def revoke_keys(account_id: str) -> Call[admin.Revoked]:
+    return _call(admin.Revoked, "revoke_keys", account_id=account_id)
+
+
+def create_enrollment_token(uses: int, expires_in: float) -> Call[admin.EnrollmentToken]:
+    body = admin.CreateEnrollmentToken(uses=uses, expires_in=expires_in)
+    return _call(admin.EnrollmentToken, "create_enrollment_token", body=body)
+
+
+def list_all_jobs(
+    status: str | None, model: str | None, client_id: str | None, limit: int | None, cursor: str | None
+) -> Call[jobs.JobPage]:
+    query = {"status": status, "model": model, "client_id": client_id, "limit": limit, "cursor": cursor}
+    return _call(jobs.JobPage, "list_all_jobs", query=query)
+
+
+def cancel_any_job(job_id: str) -> Call[jobs.JobView]:
+    return _call(jobs.JobView, "cancel_any_job", job_id=job_id)
+
+
+def audit_log(limit: int | None, cursor: str | None) -> Call[admin.AuditPage]:
+    return _call(admin.AuditPage, "audit_log", query={"limit": limit, "cursor": cursor})
+
+
+def overview() -> Call[admin.Overview]:
+    return _call(admin.Overview, "overview")
+
+
+def health() -> Call[admin.Health]:
+    return _call(admin.Health, "health")

@@ -1,0 +1,249 @@
+"""The SDK, blocking: `Client` for those with work, `MinerClient` for machines. Its awaited twin is `aio.py`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, Unpack
+
+import httpx
+
+from pithead.client import calls
+from pithead.client.calls import JobOptions, MinerOptions, Price
+from pithead.client.drivers import SyncDriver
+from pithead.client.environment import given
+from pithead.client.results import Part
+from pithead.client.watch import Watch
+from pithead.wire.jobs import ClientView, JobPage, JobView, SubmitJob, Submitted, SubmittedBatch
+from pithead.wire.miners import (
+    Assignment,
+    Available,
+    Completed,
+    FailureKind,
+    HeartbeatAnswer,
+    Metrics,
+    MinerView,
+    Progressed,
+    Registered,
+    RegisterMiner,
+    Returned,
+    Stats,
+    Uploaded,
+)
+
+
+class _Page(Protocol):
+    next_cursor: str | None
+
+
+P = TypeVar("P", bound=_Page)
+
+
+def pages(fetch: Callable[[str | None], P]) -> Iterator[P]:
+    """Every page, each fetched when it is asked for."""
+    page = fetch(None)
+    yield page
+    while page.next_cursor is not None:
+        page = fetch(page.next_cursor)
+        yield page
+
+
+class Keyed(SyncDriver):
+    """A driver whose URL and key default to `PITHEAD_URL` and `PITHEAD_KEY`."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retry_for: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        url, key = given(url, key)
+        super().__init__(url, key, timeout=timeout, retry_for=retry_for, transport=transport, sleep=sleep, clock=clock)
+
+
+class Client(Keyed):
+    """A client of the exchange: submits jobs and fetches what comes of them.
+
+    `timeout`: seconds for one answer. `retry_for`: seconds in which a call that met a dropped connection, a busy
+    coordinator or a rate limit is tried again; 0 is never. Every call is safe to repeat: a submit carries an
+    idempotency key. All calls raise `PitheadError` and its kinds.
+    """
+
+    def submit(
+        self,
+        model: str,
+        input: Any,
+        *,
+        price: Price,
+        idempotency_key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Submitted:
+        """Submit a job; `input` is any JSON value. With an `idempotency_key` of your own, submitting again gives the same job."""
+        return self._run(calls.submit(calls.job_request(model, input, price, **options), idempotency_key))
+
+    def submit_batch(
+        self, batch: Iterable[SubmitJob | Mapping[str, Any]], *, idempotency_key: str | None = None
+    ) -> SubmittedBatch:
+        """Submit up to 1,000 jobs, all or none; a mapping has the arguments of `submit`."""
+        return self._run(calls.submit_batch(batch, idempotency_key))
+
+    def job(self, job_id: str, wait: float | None = None) -> JobView:
+        """The job as it stands; with `wait` (at most 60 seconds), once it is finished or the time is up."""
+        return self._run(calls.job(job_id, wait))
+
+    def jobs(
+        self,
+        *,
+        status: str | None = None,
+        model: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> JobPage:
+        """A page of the client's jobs, the newest first."""
+        return self._run(calls.list_jobs(status, model, limit, cursor))
+
+    def iter_jobs(
+        self, *, status: str | None = None, model: str | None = None, page_size: int = 200
+    ) -> Iterator[JobView]:
+        """All of the client's jobs, the newest first, fetched as they are asked for."""
+        for page in pages(lambda cursor: self.jobs(status=status, model=model, limit=page_size, cursor=cursor)):
+            yield from page.jobs
+
+    def cancel(self, job_id: str) -> JobView:
+        """Cancel the job; its price goes back."""
+        return self._run(calls.cancel(job_id))
+
+    def wait(
+        self,
+        job_id: str,
+        timeout: float | None = None,
+        on_update: Callable[[JobView], object] | None = None,
+    ) -> JobView:
+        """Wait until the job is finished, in whichever way: look at its `status`.
+
+        `on_update` is called with the job as first seen and upon each change seen. Raises `WaitTimeout` after
+        `timeout` seconds.
+        """
+        watch = Watch(job_id, timeout, on_update, self._clock())
+        while True:
+            job = self._run(watch.poll(self._clock()))
+            pause = watch.saw(job, self._clock())
+            if pause is None:
+                return job
+            self._sleep(pause)
+
+    def result(self, job_id: str) -> bytes:
+        """The bytes of the result, checked against their digest. Raises `Corrupted`; `Conflict` while there is none."""
+        return self._run(calls.result(job_id))
+
+    def download(self, job_id: str, path: str | os.PathLike[str]) -> Path:
+        """The result into a file, which appears at `path` only once it is whole and checked."""
+        with Part(job_id, path) as part:
+            return self._run(calls.download(part))
+
+    def me(self) -> ClientView:
+        """The client's account and balance."""
+        return self._run(calls.me())
+
+
+class MinerClient(SyncDriver):
+    """A miner's side of the exchange. `retry_for`: as for `Client`; an agent with a loop of its own may set 0."""
+
+    def __init__(
+        self,
+        url: str,
+        miner_id: str,
+        key: str,
+        *,
+        timeout: float = 30.0,
+        retry_for: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(url, key, timeout=timeout, retry_for=retry_for, transport=transport, sleep=sleep, clock=clock)
+        self.miner_id = miner_id
+
+    @staticmethod
+    def register(
+        url: str,
+        request: RegisterMiner | None = None,
+        *,
+        timeout: float = 30.0,
+        retry_for: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
+        **fields: Any,
+    ) -> Registered:
+        """Register a machine, given as a `RegisterMiner` or by its fields. The key in the answer is shown this once.
+
+        Tried again only where the coordinator cannot have carried it out; else raises `Unanswered`.
+        """
+        with SyncDriver(url, None, timeout=timeout, retry_for=retry_for, transport=transport) as driver:
+            return driver._run(calls.register(request or calls.register_request(**fields)))
+
+    def get(self) -> MinerView:
+        """The miner as it stands."""
+        return self._run(calls.get_miner(self.miner_id))
+
+    def update(self, **fields: Unpack[MinerOptions]) -> MinerView:
+        """Change the registration; what is not named stays."""
+        return self._run(calls.update_miner(self.miner_id, fields))
+
+    def heartbeat(
+        self, jobs: Iterable[str] | None = None, telemetry: Mapping[str, Any] | None = None
+    ) -> HeartbeatAnswer:
+        """Say that the miner is there, and renew the leases of `jobs`, or of all that it holds where none is named."""
+        return self._run(calls.heartbeat(self.miner_id, jobs, telemetry))
+
+    def available(self, limit: int | None = None, wait: float | None = None) -> Available:
+        """The queued jobs that fit; with `wait` (at most 60 seconds), once there is one or the time is up."""
+        return self._run(calls.available(self.miner_id, limit, wait))
+
+    def accept(self, job_id: str) -> Assignment:
+        """Take a job. Raises `Conflict` where another miner has it."""
+        return self._run(calls.accept(self.miner_id, job_id))
+
+    def complete(
+        self,
+        job_id: str,
+        result_hash: str,
+        metrics: Metrics | Mapping[str, Any] | None = None,
+        lease_token: str | None = None,
+    ) -> Completed:
+        """Deliver, and be paid. `result_hash` is `sha256:` and the digest."""
+        return self._run(calls.complete(self.miner_id, job_id, result_hash, metrics, lease_token))
+
+    def fail(
+        self,
+        job_id: str,
+        reason: str = "",
+        kind: FailureKind = "error",
+        lease_token: str | None = None,
+    ) -> Returned:
+        """Say that the work could not be done, and why."""
+        return self._run(calls.fail(self.miner_id, job_id, reason, kind, lease_token))
+
+    def release(self, job_id: str, lease_token: str | None = None) -> Returned:
+        """Hand a job back undone; the attempt is not counted."""
+        return self._run(calls.release(self.miner_id, job_id, lease_token))
+
+    def progress(
+        self, job_id: str, fraction: float | None = None, message: str = "", lease_token: str | None = None
+    ) -> Progressed:
+        """Say how far the work is: `fraction` is 0 to 1."""
+        return self._run(calls.progress(self.miner_id, job_id, fraction, message, lease_token))
+
+    def upload(self, job_id: str, data: bytes | Path, lease_token: str | None = None) -> Uploaded:
+        """Send the bytes of the result; a path is streamed."""
+        return self._run(calls.upload(self.miner_id, job_id, data, lease_token))
+
+    def stats(self) -> Stats:
+        """What the miner has done and earned."""
+        return self._run(calls.stats(self.miner_id))

@@ -1,0 +1,240 @@
+"""The exchange as one process runs it: operations in, durable outcomes out, and what is kept in memory beside the database.
+
+In memory are the board of queued jobs, the keys seen so far, and who waits for a job or for an offer. All of it is fed by
+the events of committed transactions, on the event loop's thread, and all of it can be rebuilt from the database.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from hmac import compare_digest
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+
+from pithead.core import matching
+from pithead.core.board import Board
+from pithead.core.jobs import Job, State, is_finished
+from pithead.core.miners import Miner
+from pithead.exchange import jobs, miners, upkeep
+from pithead.exchange.events import Event, JobChanged, KeysChanged
+from pithead.exchange.ids import digest
+from pithead.exchange.ports import OwnerKind, Signer, Tx
+from pithead.exchange.rules import Rules
+
+T = TypeVar("T")
+
+#: Keys kept in memory at the most; far more than a coordinator has miners.
+_MOST_KEYS: Final = 500_000
+
+
+class Database(Protocol):
+    """What the coordinator needs of its store."""
+
+    def run(self, operation: Callable[[Tx], T]) -> Awaitable[T]:
+        """Run an operation; its outcome once it is durable."""
+
+    def peek(self, read: Callable[[Tx], T]) -> T:
+        """A short read of what is committed, at once."""
+
+    def read(self, read: Callable[[Tx], T]) -> Awaitable[T]:
+        """A read of any length, off the event loop."""
+
+    def due(self, now: float) -> bool:
+        """Whether any lease, deadline or miner is due."""
+
+    def queued_jobs(self) -> Iterable[Job]:
+        """The whole queue."""
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Whose key it is, and what limits it has of its own."""
+
+    kind: OwnerKind
+    id: str
+    digest: bytes
+    expires_at: float | None
+    requests_per_minute: int | None = None
+    job_operations_per_minute: int | None = None
+
+
+class Coordinator:
+    """One process's face of the exchange. Lives on one event loop."""
+
+    def __init__(self, rules: Rules, clock: Callable[[], float], signer: Signer) -> None:
+        self.rules = rules
+        self.signer = signer
+        self._clock = clock
+        self._database: Database
+        self.board = Board()
+        self._keys: dict[bytes, Principal] = {}
+        self._keys_of: dict[str, set[bytes]] = {}
+        self._job_waiters: dict[str, set[asyncio.Future[None]]] = {}
+        self._offer_waiters: dict[asyncio.Future[None], Miner] = {}
+        self._stopping = False
+
+    def now(self) -> float:
+        """The coordinator's clock, in seconds since the epoch: the only one that judges anything."""
+        return self._clock()
+
+    async def start(self, database: Database) -> float:
+        """Take up where the last coordinator stopped; the seconds in which none was up."""
+        self._database = database
+        away = await self.run(upkeep.resume)
+        self.board = Board(database.queued_jobs(), self.now())
+        return away
+
+    def stop(self) -> None:
+        """Let everybody who waits go, so that an orderly stop need not wait for them."""
+        self._stopping = True
+        for future in [*self._offer_waiters, *(f for waiters in self._job_waiters.values() for f in waiters)]:
+            _resolve(future)
+
+    def run(self, operation: Callable[[Tx, float], T]) -> Awaitable[T]:
+        """Run an operation; its outcome once it is durable. The time is that of its execution."""
+        return self._database.run(lambda tx: operation(tx, self._clock()))
+
+    def peek(self, read: Callable[[Tx], T]) -> T:
+        """A short read of what is committed, at once."""
+        return self._database.peek(read)
+
+    def read(self, read: Callable[[Tx], T]) -> Awaitable[T]:
+        """A read of any length, off the event loop."""
+        return self._database.read(read)
+
+    # -- events
+
+    def on_events(self, events: Iterable[Event]) -> None:
+        """Let what has become durable take effect in memory."""
+        now = self._clock()
+        for event in events:
+            match event:
+                case JobChanged(before, after):
+                    self._job_changed(before, after, now)
+                case KeysChanged(owner):
+                    for known in self._keys_of.pop(owner, ()):
+                        self._keys.pop(known, None)
+
+    def _job_changed(self, before: Job | None, after: Job, now: float) -> None:
+        if before is not None and before.state is State.QUEUED:
+            self.board.remove(before)
+        if after.state is State.QUEUED:
+            self.board.add(after, now)
+            if after.not_before <= now:
+                self._wake_miners(after, now)
+        if before is None or before.state is not after.state:
+            for future in self._job_waiters.get(after.id, ()):
+                _resolve(future)
+
+    def _wake_miners(self, job: Job, now: float) -> None:
+        for future, miner in self._offer_waiters.items():
+            if matching.misfit(miner, job) is None and not matching.avoids(job, miner.seq, now):
+                _resolve(future)
+
+    # -- keys
+
+    def principal(self, key: str) -> Principal | None:
+        """Whose key this is; `None` for one that is unknown, revoked or past its end."""
+        hashed = digest(key)
+        found = self._keys.get(hashed) or self._load_key(hashed)
+        if found is None or not compare_digest(found.digest, hashed):
+            return None
+        if found.expires_at is not None and found.expires_at <= self._clock():
+            return None
+        return found
+
+    def _load_key(self, hashed: bytes) -> Principal | None:
+        key = self.peek(lambda tx: tx.key(hashed))
+        if key is None:
+            return None
+        requests = job_operations = None
+        if key.kind == "miner":
+            miner = self.peek(lambda tx: tx.miner_by_id(key.owner))
+            if miner is not None:
+                requests, job_operations = miner.requests_per_minute, miner.job_operations_per_minute
+        found = Principal(key.kind, key.owner, hashed, key.expires_at, requests, job_operations)
+        if len(self._keys) >= _MOST_KEYS:
+            self._keys.clear()
+            self._keys_of.clear()
+        self._keys[hashed] = found
+        self._keys_of.setdefault(key.owner, set()).add(hashed)
+        return found
+
+    # -- what is offered
+
+    def queue_length(self, miner: Miner, held: int) -> int:
+        """How many queued jobs the miner could take now."""
+        return 0 if matching.unready(miner, held) else self.board.count(miner)
+
+    async def available(self, miner_id: str, limit: int, wait: float) -> list[Job]:
+        """The best jobs for the miner; where there are none, those that come within `wait` seconds."""
+        offered = self._offers(miner_id, limit)
+        if offered or wait <= 0 or self._stopping:
+            return offered
+        miner = self.peek(lambda tx: miners.find(tx, miner_id))
+        await self._wait(self._offer_waiters, miner, wait)
+        return self._offers(miner_id, limit)
+
+    def _offers(self, miner_id: str, limit: int) -> list[Job]:
+        def load(tx: Tx) -> tuple[Miner, int]:
+            miner = miners.find(tx, miner_id)
+            return miner, len(tx.held(miner.seq))
+
+        miner, held = self.peek(load)
+        if matching.unready(miner, held):
+            return []
+        # No more than it may take: accepting beyond `max_concurrent` would be refused.
+        return self.board.best(miner, self._clock(), limit)
+
+    async def _wait(self, waiters: dict[asyncio.Future[None], Miner], miner: Miner, seconds: float) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiters[future] = miner
+        try:
+            await asyncio.wait([future], timeout=seconds)
+        finally:
+            del waiters[future]
+
+    async def finished(self, job_id: str, client_id: str | None, wait: float) -> Job:
+        """The job, as soon as it is finished or `wait` seconds are over. Raises `NotFound`."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait
+        while True:
+            future: asyncio.Future[None] = loop.create_future()
+            # Registered before the look, so that a change between the two is not missed.
+            waiters = self._job_waiters.setdefault(job_id, set())
+            waiters.add(future)
+            try:
+                job = self.peek(lambda tx: jobs.find_own(tx, job_id, client_id))
+                left = until - loop.time()
+                if is_finished(job) or left <= 0 or self._stopping:
+                    return job
+                await asyncio.wait([future], timeout=left)
+            finally:
+                waiters.discard(future)
+                if not waiters:
+                    self._job_waiters.pop(job_id, None)
+
+    # -- what happens by itself
+
+    async def sweep(self) -> None:
+        """Let lapse, expire and go offline what is due, and put jobs whose back-off is over up for offer."""
+        now = self._clock()
+        for job in self.board.wake(now):
+            self._wake_miners(job, now)
+        while self._database.due(self._clock()):
+            swept = await self.run(lambda tx, at: upkeep.sweep(tx, at, self.rules))
+            if not swept.more:
+                break
+
+    async def say_alive(self) -> None:
+        """Note that this coordinator is up, and forget what is old."""
+
+        def operation(tx: Tx, now: float) -> None:
+            upkeep.say_alive(tx, now)
+            upkeep.prune(tx, now, self.rules)
+
+        await self.run(operation)
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,21 @@
+"""What happened, in the past tense. A transaction collects these; they take effect in memory once it is durable."""
+
+import msgspec
+
+from pithead.core.jobs import Job
+
+
+class JobChanged(msgspec.Struct, frozen=True):
+    """A job was submitted (`before` is `None`) or moved to another state."""
+
+    before: Job | None
+    after: Job
+
+
+class KeysChanged(msgspec.Struct, frozen=True):
+    """Keys of this owner were made or ended, or what they allow has changed."""
+
+    owner: str
+
+
+Event = JobChanged | KeysChanged

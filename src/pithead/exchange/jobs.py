@@ -1,0 +1,123 @@
+"""The client's side: submit, cancel."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from pithead.core import money
+from pithead.core.errors import Fault, Invalid, JobFinished, NotFound, PaymentRequired
+from pithead.core.jobs import Event, Job, State, is_finished, is_held
+from pithead.core.leases import end_attempt
+from pithead.core.money import affordable_rate, micros, units
+from pithead.exchange.dispatch import save
+from pithead.exchange.events import JobChanged
+from pithead.exchange.ports import Client, Tx
+from pithead.exchange.rules import Rules
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client wants done."""
+
+    model: str
+    input: bytes
+    price: float
+    gpu_type: str
+    gpu_count: int
+    estimated_time: float
+    priority: int
+    timeout: float | None
+    attempt_timeout: float | None
+    max_attempts: int | None
+    require_result: bool
+
+
+def client(tx: Tx, client_id: str) -> Client:
+    """The client. Raises `NotFound`."""
+    found = tx.client_by_id(client_id)
+    if found is None:
+        raise NotFound(f"there is no client {client_id}")
+    return found
+
+
+def submit(
+    tx: Tx, now: float, rules: Rules, client_id: str, orders: Sequence[Order], ids: Sequence[str], *, batch: bool
+) -> list[Job]:
+    """Queue jobs and set their prices aside, all or none.
+
+    Raises `PaymentRequired` where the balance does not cover them together, `Invalid`.
+    """
+    owner = client(tx, client_id)
+    jobs = []
+    for index, (order, job_id) in enumerate(zip(orders, ids, strict=True)):
+        where = f"jobs[{index}]." if batch else ""
+        jobs.append(_job(owner, order, job_id, now, rules, where))
+    total, balance = sum(job.price for job in jobs), tx.balance(owner.seq)
+    if total > balance:
+        raise PaymentRequired(
+            f"this costs {units(total)} and the balance is {units(balance)}; ask the operator for credit"
+        )
+    queued = []
+    for job, order in zip(jobs, orders, strict=True):
+        stored = tx.add_job(job, order.input)
+        tx.post(now, money.hold(owner.seq, stored.seq, stored.price))
+        tx.emit(JobChanged(None, stored))
+        queued.append(stored)
+    return queued
+
+
+def _job(owner: Client, order: Order, job_id: str, now: float, rules: Rules, where: str) -> Job:
+    price = micros(order.price, where + "price")
+    estimated_ms = round(order.estimated_time * 1000)
+    if estimated_ms < 1:
+        raise Invalid(Fault(where + "estimated_time", "must be at least a millisecond"))
+    timeout = rules.job_timeout if order.timeout is None else order.timeout
+    return Job(
+        seq=0,
+        id=job_id,
+        client=owner.seq,
+        model=order.model,
+        gpu_type=order.gpu_type.lower(),
+        gpu_count=order.gpu_count,
+        estimated_ms=estimated_ms,
+        price=price,
+        rate=affordable_rate(price, order.gpu_count, estimated_ms),
+        priority=order.priority,
+        timeout=timeout,
+        attempt_timeout=order.attempt_timeout,
+        max_attempts=rules.max_attempts if order.max_attempts is None else order.max_attempts,
+        require_result=order.require_result,
+        created_at=now,
+        deadline=now + timeout,
+    )
+
+
+def find_own(tx: Tx, job_id: str, client_id: str | None) -> Job:
+    """The job, if it is the client's (`None`: the operator asks). Raises `NotFound`."""
+    job = tx.job_by_id(job_id)
+    if job is None or (client_id is not None and client(tx, client_id).seq != job.client):
+        raise NotFound(f"there is no job {job_id}")
+    return job
+
+
+def cancel(tx: Tx, now: float, job_id: str, client_id: str | None) -> Job:
+    """Withdraw a job; its price goes back, its holder is told. Repeating it changes nothing.
+
+    Raises `NotFound`, `JobFinished`.
+    """
+    job = find_own(tx, job_id, client_id)
+    if job.state is State.CANCELLED:
+        return job
+    if is_finished(job):
+        raise JobFinished(f"job {job.id} is {job.state}: there is nothing left to cancel")
+    return withdraw(tx, now, job, Event.CANCEL, "cancelled")
+
+
+def withdraw(tx: Tx, now: float, job: Job, event: Event, reason: str) -> Job:
+    """End an unfinished job by `event`, tell its holder, and give the money back."""
+    if is_held(job):
+        assert job.miner is not None
+        tx.end_attempt(job.seq, job.attempts, now, reason)
+        tx.add_notice(job.miner, job.id, reason, now)
+    after = save(tx, job, end_attempt(job, event, now))
+    tx.post(now, money.refund(job.client, job.seq, job.price))
+    return after

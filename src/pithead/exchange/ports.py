@@ -1,0 +1,227 @@
+"""What the operations need of a store. Every store passes the same conformance suite (tests/store)."""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from pithead.core.jobs import Attempt, Job
+from pithead.core.miners import Miner
+from pithead.core.money import Transfer
+from pithead.core.receipts import Receipt
+from pithead.exchange.events import Event
+
+OwnerKind = Literal["miner", "client", "operator"]
+
+
+class Client(msgspec.Struct, frozen=True):
+    """A client."""
+
+    seq: int  #: Its number, which is its account too.
+    id: str
+    name: str
+    created_at: float
+
+
+class Key(msgspec.Struct, frozen=True):
+    """What is stored of an API key."""
+
+    digest: bytes
+    kind: OwnerKind
+    owner: str
+    created_at: float
+    expires_at: float | None
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A lease, as a heartbeat sees it."""
+
+    job_id: str
+    lease_expires_at: float
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """A job that was taken from a miner, to be told to it."""
+
+    job_id: str
+    reason: str
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What is kept with an attempt that completed its job."""
+
+    receipt_id: str
+    key_id: str
+    signature: str
+    earned: int
+    metrics: bytes
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """An answer kept under an idempotency key."""
+
+    fingerprint: bytes
+    status: int
+    body: bytes
+
+
+class Details(msgspec.Struct, frozen=True):
+    """What a job's page shows beside the job."""
+
+    miner_id: str | None
+    miner_name: str | None
+    #: JSON, as the miner sent it with the completion.
+    metrics: bytes | None
+
+
+class AuditRecord(msgspec.Struct, frozen=True):
+    """Something an operator did."""
+
+    seq: int
+    at: float
+    actor: str
+    action: str
+    subject: str
+    detail: str
+
+
+class JobFilter(msgspec.Struct, frozen=True):
+    """Which jobs a page shows."""
+
+    client: int | None = None
+    state: str | None = None
+    model: str | None = None
+
+
+class Signer(Protocol):
+    """Signs receipts with the coordinator's key."""
+
+    @property
+    def key_id(self) -> str: ...
+    def sign(self, receipt: Receipt) -> str: ...
+
+
+class Tx(Protocol):
+    """One transaction."""
+
+    def emit(self, event: Event) -> None:
+        """Let `event` take effect once this transaction is durable."""
+
+    # -- accounts and the ledger
+    def new_account(self, owner: str, kinds: Sequence[str]) -> int:
+        """Open accounts with consecutive numbers, one of each kind; the first one's number."""
+
+    def post(self, now: float, transfers: Sequence[Transfer]) -> None:
+        """Write transfers into the ledger."""
+
+    def balance(self, account: int) -> int: ...
+    def balances_by_kind(self) -> dict[str, int]: ...
+
+    # -- keys
+    def add_key(self, key: Key) -> None: ...
+    def key(self, digest: bytes) -> Key | None: ...
+    def end_keys(self, owner: str, at: float) -> int:
+        """Let the owner's keys end at `at`, where they would not end earlier; how many."""
+
+    def has_operator_key(self) -> bool: ...
+
+    # -- clients
+    def add_client(self, client: Client) -> None: ...
+    def client_by_id(self, client_id: str) -> Client | None: ...
+    def client_by_seq(self, seq: int) -> Client | None: ...
+    def clients_page(self, before: int | None, limit: int) -> list[Client]: ...
+
+    # -- miners
+    def add_miner(self, miner: Miner) -> None: ...
+    def miner_by_id(self, miner_id: str) -> Miner | None: ...
+    def save_miner(self, miner: Miner) -> None:
+        """Everything but what `beat` and `count_ended` write."""
+
+    def beat(self, miner: int, now: float, offline_at: float) -> None:
+        """The miner was heard of; it is online."""
+
+    def count_ended(
+        self,
+        miner: int,
+        outcome: str,
+        *,
+        wall: float = 0.0,
+        gpu_seconds: float = 0.0,
+        earned: int = 0,
+        undo: bool = False,
+    ) -> None:
+        """Count an attempt that ended `completed`, `failed` or `lapsed`, or take that back."""
+
+    def miners_page(self, before: int | None, limit: int, status: str | None) -> list[Miner]: ...
+    def miners_by_status(self) -> dict[str, int]: ...
+    def set_telemetry(self, miner: int, now: float, body: bytes) -> None: ...
+    def telemetry(self, miner: int) -> bytes | None: ...
+
+    # -- enrolment
+    def add_enrollment_token(self, digest: bytes, uses: int, expires_at: float) -> None: ...
+    def use_enrollment_token(self, digest: bytes, now: float) -> bool:
+        """Take one use of it; false if there is none."""
+
+    # -- jobs
+    def add_job(self, job: Job, body: bytes) -> Job:
+        """Store a new job; the same with its number."""
+
+    def job_by_id(self, job_id: str) -> Job | None: ...
+    def job_input(self, job: int) -> bytes: ...
+    def save_job(self, before: Job, after: Job) -> bool:
+        """Save `after` where the job still is in the state and at the attempt of `before`; false if it is not."""
+
+    def job_details(self, job: Job) -> Details: ...
+    def jobs_page(self, where: JobFilter, before: int | None, limit: int) -> list[Job]: ...
+    def jobs_by_state(self) -> dict[str, int]:
+        """How many unfinished jobs there are in each state."""
+
+    def held(self, miner: int) -> list[Held]: ...
+    def held_jobs(self, miner: int) -> list[Job]: ...
+    def renew(self, miner: int, job_ids: Sequence[str] | None, expires_at: float) -> None:
+        """Let the miner's leases on these jobs (`None`: all) run to `expires_at`, or to their limits if those are sooner."""
+
+    # -- attempts
+    def add_attempt(self, attempt: Attempt) -> None: ...
+    def newest_attempt(self, job: int, miner: int, token: str | None) -> Attempt | None:
+        """The miner's newest attempt at the job, or the one that `token` names."""
+
+    def end_attempt(self, job: int, number: int, now: float, outcome: str, reason: str = "") -> None: ...
+    def set_upload(self, job: int, number: int, digest: str, size: int, blob: str) -> None: ...
+    def settle(self, job: int, number: int, now: float, settlement: Settlement) -> None:
+        """End the attempt as `completed`, with what it earned."""
+
+    def settlement(self, job: int, number: int) -> Settlement | None: ...
+    def result_blob(self, job: int, number: int) -> str | None: ...
+
+    # -- what miners are told
+    def add_notice(self, miner: int, job_id: str, reason: str, now: float) -> None: ...
+    def notices(self, miner: int) -> list[Notice]: ...
+
+    # -- idempotency
+    def kept(self, owner: str, key: str) -> Kept | None: ...
+    def keep(self, owner: str, key: str, now: float, answer: Kept) -> None: ...
+
+    # -- care
+    def lapsed(self, now: float, limit: int) -> list[Job]:
+        """Held jobs whose lease has run out."""
+
+    def overdue(self, now: float, limit: int) -> list[Job]:
+        """Unfinished jobs whose time is up."""
+
+    def mark_offline(self, now: float) -> int:
+        """Online miners whose time without a heartbeat is up go offline; how many."""
+
+    def prune(self, notices_before: float, answers_before: float) -> None:
+        """Forget notices and kept answers older than these instants."""
+
+    def alive_at(self) -> float | None:
+        """When a coordinator last said that it was up."""
+
+    def set_alive(self, now: float) -> None: ...
+    def extend(self, seconds: float) -> int:
+        """Move the end of every lease, its limit and its job's deadline, and every online miner's, by `seconds`."""
+
+    # -- the audit log
+    def audit(self, now: float, actor: str, action: str, subject: str, detail: str = "") -> None: ...
+    def audit_page(self, before: int | None, limit: int) -> list[AuditRecord]: ...

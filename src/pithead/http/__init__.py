@@ -1,0 +1,1 @@
+"""Thin: authenticate, decode, call one operation, encode."""

@@ -1,0 +1,203 @@
+"""How a call of `wire.endpoints` becomes an ASGI application: read, authorise, decode, call one operation, encode."""
+
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from pithead.core import errors
+from pithead.exchange.coordinator import Coordinator, Principal
+from pithead.exchange.idempotency import once
+from pithead.exchange.ports import Tx
+from pithead.http.decode import decode_body, header, parse_query, read_body
+from pithead.http.problems import HttpProblem
+from pithead.store.blobs import Blobs
+from pithead.store.errors import StoreError
+from pithead.wire.base import Fault, encode
+from pithead.wire.endpoints import ENDPOINTS, Endpoint
+
+_STATUS: Final[tuple[tuple[type[errors.Refusal], int], ...]] = (
+    (errors.NotFound, 404),
+    (errors.Forbidden, 403),
+    (errors.PaymentRequired, 402),
+    (errors.Conflict, 409),
+)
+
+_JSON: Final = (b"content-type", b"application/json")
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What the handlers work with."""
+
+    coordinator: Coordinator
+    blobs: Blobs
+    max_body_bytes: int
+    max_result_bytes: int
+
+
+class Call:
+    """One request, authorised and decoded."""
+
+    __slots__ = ("body", "endpoint", "path", "principal", "query", "receive", "scope", "services")
+
+    def __init__(self, services: Services, endpoint: Endpoint, scope: Scope, receive: Receive) -> None:
+        self.services = services
+        self.endpoint = endpoint
+        self.scope = scope
+        self.receive = receive
+        self.path: dict[str, str] = scope["path_params"]
+        self.principal: Principal | None = scope["state"].get("principal")
+        self.query: dict[str, Any] = parse_query(scope, endpoint) if endpoint.query or scope["query_string"] else {}
+        self.body: Any = None
+
+    @property
+    def exchange(self) -> Coordinator:
+        return self.services.coordinator
+
+    @property
+    def caller(self) -> Principal:
+        """Whose key it is; on a call that is not public there always is one."""
+        assert self.principal is not None
+        return self.principal
+
+    @property
+    def lease_token(self) -> str | None:
+        """The fence, if the caller sent it."""
+        return header(self.scope, b"lease-token")
+
+    @property
+    def cursor(self) -> int | None:
+        """Where the page before ended. Raises `Invalid`."""
+        text = self.query.get("cursor")
+        if text is None:
+            return None
+        if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**62:
+            raise errors.Invalid(errors.Fault("cursor", "is not one that this API gave out"))
+        return int(text)
+
+    @property
+    def limit(self) -> int:
+        """How many entries a page has."""
+        return int(self.query.get("limit", 50))
+
+
+#: What a handler gives back: a wire shape, JSON that is ready, or a response of its own.
+Handler = Callable[[Call], Awaitable[Any]]
+
+_handlers: dict[str, Handler] = {}
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """JSON that is encoded already, with its status."""
+
+    status: int
+    body: bytes
+
+
+def handles(name: str) -> Callable[[Handler], Handler]:
+    """Bind a handler to the call of this name."""
+
+    def bind(handler: Handler) -> Handler:
+        assert name not in _handlers, name
+        _handlers[name] = handler
+        return handler
+
+    return bind
+
+
+def routes(services: Services) -> list[Route]:
+    """A route for every call of the API."""
+    return [
+        Route(e.path, _Endpoint(services, e, _handlers[e.name]), methods=_methods(e), name=e.name)
+        for e in sorted(ENDPOINTS, key=_specificity)
+    ]
+
+
+def _specificity(endpoint: Endpoint) -> tuple[bool, int]:
+    # The router takes the first that fits: the miners' calls come first, since they are most of the traffic, and
+    # fixed paths before those with parameters (`/v1/jobs/batch` before `/v1/jobs/{job_id}`).
+    return (endpoint.audience != "miner", endpoint.path.count("{"))
+
+
+def _methods(endpoint: Endpoint) -> list[str]:
+    # Starlette adds HEAD to every GET of a Route whose methods it is given as a list with GET in it.
+    return [endpoint.method]
+
+
+class _Endpoint:
+    """One call of the API, as an ASGI application."""
+
+    def __init__(self, services: Services, endpoint: Endpoint, handler: Handler) -> None:
+        self._services = services
+        self._endpoint = endpoint
+        self._handler = handler
+        self._reads_json = endpoint.request is not None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._endpoint
+        _authorise(endpoint, scope)
+        try:
+            call = Call(self._services, endpoint, scope, receive)
+            if self._reads_json:
+                raw = await read_body(scope, receive, self._services.max_body_bytes)
+                call.body = decode_body(
+                    raw, header(scope, b"content-type"), endpoint.request, optional=endpoint.body_optional
+                )
+                answer = await (self._once(call, raw) if endpoint.idempotent else self._handler(call))
+            else:
+                answer = await self._handler(call)
+        except errors.Invalid as refusal:
+            faults = [Fault(field=f.field, message=f.message) for f in refusal.faults]
+            raise HttpProblem(422, refusal.slug, refusal.title(), refusal.detail, errors=faults) from refusal
+        except errors.Refusal as refusal:
+            status = next(status for kind, status in _STATUS if isinstance(refusal, kind))
+            raise HttpProblem(status, refusal.slug, refusal.title(), refusal.detail) from refusal
+        except StoreError as error:
+            # Nothing happened, and asking again is safe.
+            raise HttpProblem(
+                503, "store-unavailable", "The database does not answer", str(error), headers={"Retry-After": "5"}
+            ) from error
+        if isinstance(answer, Ready):
+            await _send_json(send, answer.status, answer.body)
+        elif isinstance(answer, msgspec.Struct):
+            await _send_json(send, endpoint.status, encode(answer))
+        else:
+            await answer(scope, receive, send)
+
+    async def _once(self, call: Call, raw: bytes) -> Any:
+        """Call a handler whose answer is kept under an idempotency key; it returns the operation to run."""
+        key = header(call.scope, b"idempotency-key")
+        if key is not None and not 1 <= len(key) <= 255:
+            raise errors.Invalid(errors.Fault("Idempotency-Key", "must have 1 to 255 characters"))
+        operation: Callable[[Tx, float], Any] = await self._handler(call)
+        # The call and its body, so that one key cannot answer for two different requests.
+        fingerprint = sha256(f"{call.endpoint.name} {call.scope['path']}\n".encode() + raw).digest()
+        owner, success = call.caller.id, call.endpoint.status
+
+        def run(tx: Tx, now: float) -> tuple[int, bytes]:
+            return once(tx, now, owner, key, fingerprint, lambda: (success, encode(operation(tx, now))))
+
+        return Ready(*await call.exchange.run(run))
+
+
+def _authorise(endpoint: Endpoint, scope: Scope) -> None:
+    """Whether this key may make this call at all. What it may see is decided by the operations."""
+    if endpoint.audience == "public":
+        return
+    principal: Principal = scope["state"]["principal"]
+    if endpoint.audience == "miner":
+        # A valid key on another miner's path learns nothing: not even whether there is such a miner.
+        if principal.kind != "miner" or principal.id != scope["path_params"]["miner_id"]:
+            raise HttpProblem(404, "not-found", errors.NotFound.title(), "there is no such miner")
+    elif principal.kind != endpoint.audience:
+        detail = f"this call needs a key of kind {endpoint.audience}, and yours is of kind {principal.kind}"
+        raise HttpProblem(403, "forbidden", errors.Forbidden.title(), detail)
+
+
+async def _send_json(send: Send, status: int, body: bytes) -> None:
+    headers = [_JSON, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,98 @@
+"""The coordinator's HTTP application: the API's routes behind the public middleware."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+
+import pithead
+from pithead.exchange.coordinator import Principal
+from pithead.http import admin, jobs, miners
+from pithead.http.api import Services, routes
+from pithead.http.limits import Limiter
+from pithead.http.middleware import Keys, Problems, RateLimits, RequestId, Rule
+from pithead.http.openapi import document
+from pithead.settings import RateLimits as Limits
+
+#: Importing them binds their handlers.
+AUDIENCES = (miners, jobs, admin)
+
+#: What needs no key. `POST /v1/miners` is how one gets a key.
+_PUBLIC = frozenset({("POST", "/v1/miners"), ("GET", "/healthz"), ("GET", "/openapi.json"), ("GET", "/")})
+
+#: The ends of the paths that are job operations (`wire.endpoints` says the same; a test compares).
+JOB_OPERATIONS = ("/accept", "/complete", "/fail", "/release")
+
+_MINUTE = 60
+
+
+def is_public(scope: Scope) -> bool:
+    """Whether a request needs no key."""
+    return (scope["method"], scope["path"]) in _PUBLIC
+
+
+class Policies:
+    """Which limits a request counts against."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def __call__(self, scope: Scope) -> Sequence[Rule]:
+        limits = self._limits
+        principal: Principal | None = scope["state"].get("principal")
+        path: str = scope["path"]
+        if path == "/v1/miners" and scope["method"] == "POST":
+            client = scope.get("client")
+            address = client[0] if client else "unknown"
+            return (Rule("registrations", address, limits.registrations_per_minute, _MINUTE),)
+        if principal is None:
+            return ()
+        if principal.kind == "miner":
+            own = principal.requests_per_minute
+            rules = [Rule("requests", principal.id, limits.requests_per_minute if own is None else own, _MINUTE)]
+            if scope["method"] == "POST" and path.endswith(JOB_OPERATIONS):
+                own = principal.job_operations_per_minute
+                most = limits.job_operations_per_minute if own is None else own
+                rules.append(Rule("job-operations", principal.id, most, _MINUTE))
+            return rules
+        if principal.kind == "client" and limits.client_requests_per_minute:
+            return (Rule("requests", principal.id, limits.client_requests_per_minute, _MINUTE),)
+        return ()
+
+
+def build(services: Services, limits: Limits, lifespan: Lifespan[Any] | None = None) -> ASGIApp:
+    """The application."""
+    openapi = document("Pithead", pithead.__version__)
+
+    async def serve_openapi(scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse(openapi)(scope, receive, send)
+
+    async def welcome(scope: Scope, receive: Receive, send: Send) -> None:
+        about = {"name": "pithead", "version": pithead.__version__, "openapi": "/openapi.json"}
+        await JSONResponse(about)(scope, receive, send)
+
+    router = Router(
+        [
+            *routes(services),
+            Route("/openapi.json", _Plain(serve_openapi), methods=["GET"]),
+            Route("/", _Plain(welcome), methods=["GET"]),
+        ],
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    # From the inside out: a refused key costs nothing of a limit, and every refusal is a problem with a request id.
+    app: ASGIApp = RateLimits(router, Limiter(), Policies(limits))
+    app = Keys(app, services.coordinator.principal, public=is_public)
+    return RequestId(Problems(app))
+
+
+class _Plain:
+    """An ASGI function as an object: Starlette takes a function for a request handler."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)

@@ -1,0 +1,120 @@
+"""The client's side."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pithead.core.errors import Conflict, NotFound
+from pithead.core.jobs import Job, State, is_finished
+from pithead.exchange import jobs
+from pithead.exchange.ids import new_id
+from pithead.exchange.jobs import Order
+from pithead.exchange.ports import JobFilter, Tx
+from pithead.http import shapes
+from pithead.http.api import Call, handles
+from pithead.http.ranges import FileResult
+from pithead.wire import jobs as wire
+
+
+def _order(job: wire.SubmitJob) -> Order:
+    return Order(
+        model=job.model,
+        input=bytes(job.input),
+        price=job.price,
+        gpu_type=job.gpu_type,
+        gpu_count=job.gpu_count,
+        estimated_time=job.estimated_time,
+        priority=job.priority,
+        timeout=job.timeout,
+        attempt_timeout=job.attempt_timeout,
+        max_attempts=job.max_attempts,
+        require_result=job.require_result,
+    )
+
+
+@handles("submit_job")
+async def submit(call: Call) -> Callable[[Tx, float], Any]:
+    rules, client_id = call.exchange.rules, call.caller.id
+    orders, ids = [_order(call.body)], [new_id("job")]
+
+    def operation(tx: Tx, now: float) -> wire.Submitted:
+        (job,) = jobs.submit(tx, now, rules, client_id, orders, ids, batch=False)
+        return wire.Submitted(job_id=job.id, status=job.state.value)
+
+    return operation
+
+
+@handles("submit_batch")
+async def submit_batch(call: Call) -> Callable[[Tx, float], Any]:
+    rules, client_id = call.exchange.rules, call.caller.id
+    orders = [_order(job) for job in call.body.jobs]
+    ids = [new_id("job") for _ in orders]
+
+    def operation(tx: Tx, now: float) -> wire.SubmittedBatch:
+        queued = jobs.submit(tx, now, rules, client_id, orders, ids, batch=True)
+        return wire.SubmittedBatch(jobs=[wire.Submitted(job_id=j.id, status=j.state.value) for j in queued])
+
+    return operation
+
+
+async def page(call: Call, where: Callable[[Tx], JobFilter]) -> wire.JobPage:
+    """A page of jobs."""
+    before, limit = call.cursor, call.limit
+
+    def read(tx: Tx) -> wire.JobPage:
+        # One more than asked for tells whether there is a next page.
+        found = tx.jobs_page(where(tx), before, limit + 1)
+        more = len(found) > limit
+        return wire.JobPage(
+            jobs=[shapes.job_view(tx, job) for job in found[:limit]],
+            next_cursor=str(found[limit - 1].seq) if more else None,
+        )
+
+    return await call.exchange.read(read)
+
+
+@handles("list_jobs")
+async def list_jobs(call: Call) -> wire.JobPage:
+    state, model, client_id = call.query.get("status"), call.query.get("model"), call.caller.id
+    return await page(call, lambda tx: JobFilter(jobs.client(tx, client_id).seq, state, model))
+
+
+@handles("get_job")
+async def get(call: Call) -> wire.JobView:
+    job_id, client_id = call.path["job_id"], call.caller.id
+    wait = float(call.query.get("wait", 0))
+    if wait:
+        await call.exchange.finished(job_id, client_id, wait)
+    return call.exchange.peek(lambda tx: shapes.job_view(tx, jobs.find_own(tx, job_id, client_id)))
+
+
+@handles("cancel_job")
+async def cancel(call: Call) -> wire.JobView:
+    job_id, client_id = call.path["job_id"], call.caller.id
+    return await call.exchange.run(lambda tx, now: shapes.job_view(tx, jobs.cancel(tx, now, job_id, client_id)))
+
+
+@handles("get_result")
+async def get_result(call: Call) -> FileResult:
+    job_id, client_id = call.path["job_id"], call.caller.id
+
+    def read(tx: Tx) -> tuple[Job, str | None]:
+        job = jobs.find_own(tx, job_id, client_id)
+        number = job.completed_attempt
+        return job, None if number is None else tx.result_blob(job.seq, number)
+
+    job, blob = call.exchange.peek(read)
+    if job.state is not State.COMPLETED:
+        raise Conflict(f"job {job.id} is {job.state}" + ("" if is_finished(job) else ": it has no result yet"))
+    if blob is None:
+        raise NotFound(f"job {job.id} was completed with its hash alone ({job.result_hash}): no bytes were delivered")
+    return FileResult(
+        call.services.blobs.path(blob),
+        digest_hex=(job.result_hash or "").lower().removeprefix("sha256:"),
+        size=job.result_size or 0,
+        filename=job.id,
+    )
+
+
+@handles("get_me")
+async def me(call: Call) -> wire.ClientView:
+    return call.exchange.peek(lambda tx: shapes.client_view(tx, jobs.client(tx, call.caller.id)))

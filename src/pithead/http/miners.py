@@ -1,0 +1,213 @@
+"""The Miner API."""
+
+from collections.abc import AsyncIterator
+
+from msgspec import UNSET
+from starlette.requests import ClientDisconnect
+
+from pithead.core.miners import status
+from pithead.exchange import dispatch, miners
+from pithead.exchange.dispatch import Measured
+from pithead.exchange.ids import new_id, new_key, new_token
+from pithead.exchange.miners import Registration
+from pithead.http import shapes
+from pithead.http.api import Call, handles
+from pithead.http.decode import header
+from pithead.http.problems import HttpProblem
+from pithead.store.blobs import TooLarge
+from pithead.wire import miners as wire
+from pithead.wire.base import encode
+
+
+@handles("register_miner")
+async def register(call: Call) -> wire.Registered:
+    body: wire.RegisterMiner = call.body
+    miner_id, key = new_id("miner"), new_key()
+    registration = Registration(
+        name=body.name,
+        gpu_type=body.gpu_type,
+        gpu_count=body.gpu_count,
+        location=body.location,
+        price_per_hour=body.price_per_hour,
+        max_concurrent=body.max_concurrent,
+        models=None if body.models is None else frozenset(body.models),
+    )
+    miner = await call.exchange.run(
+        lambda tx, now: miners.register(
+            tx,
+            now,
+            call.exchange.rules,
+            miner_id=miner_id,
+            key=key,
+            registration=registration,
+            token=body.enrollment_token,
+        )
+    )
+    return wire.Registered(miner_id=miner.id, api_key=key, status=status(miner).value)
+
+
+@handles("update_miner")
+async def update(call: Call) -> wire.MinerView:
+    body: wire.UpdateMiner = call.body
+    given = {
+        name: value
+        for name in ("name", "gpu_type", "gpu_count", "location", "price_per_hour", "max_concurrent", "draining")
+        if (value := getattr(body, name)) is not UNSET
+    }
+    models = None if body.models is UNSET or body.models is None else frozenset(body.models)
+    registration = Registration(**given, models=models, keep_models=body.models is UNSET)
+    miner_id = call.caller.id
+    return shapes.miner_view(await call.exchange.run(lambda tx, now: miners.update(tx, miner_id, registration)))
+
+
+@handles("get_miner")
+async def get(call: Call) -> wire.MinerView:
+    return shapes.miner_view(call.exchange.peek(lambda tx: miners.find(tx, call.caller.id)))
+
+
+@handles("heartbeat")
+async def heartbeat(call: Call) -> wire.HeartbeatAnswer:
+    exchange, miner_id = call.exchange, call.caller.id
+    body: wire.Heartbeat | None = call.body
+    names = body.jobs if body else ()
+    telemetry = bytes(body.telemetry) or None if body else None
+    beat = await exchange.run(lambda tx, now: miners.heartbeat(tx, now, exchange.rules, miner_id, names, telemetry))
+    return shapes.beat(beat, exchange.queue_length(beat.miner, len(beat.held)), exchange.now())
+
+
+@handles("available_jobs")
+async def available(call: Call) -> wire.Available:
+    jobs = await call.exchange.available(
+        call.caller.id, int(call.query.get("limit", 20)), float(call.query.get("wait", 0))
+    )
+    return wire.Available(jobs=[shapes.offer(job) for job in jobs])
+
+
+@handles("accept_job")
+async def accept(call: Call) -> wire.Assignment:
+    exchange, miner_id, job_id = call.exchange, call.caller.id, call.path["job_id"]
+    token = new_token("lease")
+    assigned = await exchange.run(lambda tx, now: dispatch.accept(tx, now, exchange.rules, miner_id, job_id, token))
+    return shapes.assignment(assigned, exchange.now())
+
+
+@handles("complete_job")
+async def complete(call: Call) -> wire.Completed:
+    exchange, miner_id, job_id, token = call.exchange, call.caller.id, call.path["job_id"], call.lease_token
+    body: wire.Complete = call.body
+    measured = Measured(body.metrics.gpu_time_seconds, encode(body.metrics))
+    outcome = await exchange.run(
+        lambda tx, now: dispatch.complete(
+            tx,
+            now,
+            exchange.rules,
+            exchange.signer,
+            miner_id=miner_id,
+            job_id=job_id,
+            token=token,
+            result_hash=body.result_hash,
+            measured=measured,
+        )
+    )
+    return shapes.completed(outcome)
+
+
+@handles("fail_job")
+async def fail(call: Call) -> wire.Returned:
+    exchange, miner_id, job_id, token = call.exchange, call.caller.id, call.path["job_id"], call.lease_token
+    body: wire.Fail = call.body or wire.Fail()
+    job = await exchange.run(
+        lambda tx, now: dispatch.fail(
+            tx,
+            now,
+            exchange.rules,
+            miner_id=miner_id,
+            job_id=job_id,
+            token=token,
+            kind=body.kind,
+            reason=body.reason,
+        )
+    )
+    return wire.Returned(job_id=job.id, status=job.state.value)
+
+
+@handles("release_job")
+async def release(call: Call) -> wire.Returned:
+    exchange, miner_id, job_id, token = call.exchange, call.caller.id, call.path["job_id"], call.lease_token
+    job = await exchange.run(
+        lambda tx, now: dispatch.release(tx, now, exchange.rules, miner_id=miner_id, job_id=job_id, token=token)
+    )
+    return wire.Returned(job_id=job.id, status=job.state.value)
+
+
+@handles("report_progress")
+async def report_progress(call: Call) -> wire.Progressed:
+    miner_id, job_id, token = call.caller.id, call.path["job_id"], call.lease_token
+    body: wire.Progress = call.body or wire.Progress()
+    job = await call.exchange.run(
+        lambda tx, now: dispatch.report_progress(
+            tx, miner_id=miner_id, job_id=job_id, token=token, fraction=body.fraction, message=body.message
+        )
+    )
+    return wire.Progressed(job_id=job.id, status=job.state.value)
+
+
+@handles("upload_result")
+async def upload_result(call: Call) -> wire.Uploaded:
+    miner_id, job_id, token = call.caller.id, call.path["job_id"], call.lease_token
+    limit = call.services.max_result_bytes
+    length = header(call.scope, b"content-length")
+    if length is not None and length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+    job, attempt = await call.exchange.run(
+        lambda tx, now: dispatch.begin_upload(tx, miner_id=miner_id, job_id=job_id, token=token)
+    )
+    blobs = call.services.blobs
+    try:
+        stored = await blobs.write(f"{job.id}-{attempt.number}", _chunks(call), limit)
+    except TooLarge:
+        raise _too_large(limit) from None
+    except ClientDisconnect:
+        raise HttpProblem(400, "cut-short", "The body ended early", "send the whole result again") from None
+    except OSError as error:
+        raise HttpProblem(
+            503, "store-unavailable", "The result cannot be stored", error.strerror or "", headers={"Retry-After": "5"}
+        ) from error
+    try:
+        replaced = await call.exchange.run(
+            lambda tx, now: dispatch.end_upload(
+                tx,
+                miner_id=miner_id,
+                job_id=job_id,
+                token=token,
+                digest=stored.digest,
+                size=stored.size,
+                blob=stored.name,
+            )
+        )
+    except BaseException:
+        blobs.delete(stored.name)
+        raise
+    if replaced:
+        blobs.delete(replaced)
+    return wire.Uploaded(job_id=job_id, result_hash=f"sha256:{stored.digest}", size=stored.size)
+
+
+def _too_large(limit: int) -> HttpProblem:
+    return HttpProblem(400, "body-too-large", "The body is too large", f"a result may have {limit} bytes")
+
+
+async def _chunks(call: Call) -> AsyncIterator[bytes]:
+    while True:
+        message = await call.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        if message.get("body"):
+            yield message["body"]
+        if not message.get("more_body", False):
+            return
+
+
+@handles("miner_stats")
+async def stats(call: Call) -> wire.Stats:
+    return shapes.stats(call.exchange.peek(lambda tx: miners.find(tx, call.caller.id)))

@@ -1,0 +1,237 @@
+"""Every setting of the coordinator, once, with its meaning, bounds and default.
+
+A setting comes from the command line, else from a `PITHEAD_…` variable (`PITHEAD_LEASES__TTL` is `leases.ttl`), else from
+the TOML file, else it has its default. `pithead settings` prints each with its value and source.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+from platformdirs import user_data_path
+
+#: Variables that begin like settings and are none: what the command line reads for itself.
+NOT_SETTINGS: Final = frozenset({"CONFIG", "CONFIG_DIR", "KEY", "URL", "PROFILE"})
+
+
+def _about(text: str, **bounds: Any) -> Meta:
+    return Meta(description=text, **bounds)
+
+
+class RateLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits; 0 is none."""
+
+    requests_per_minute: Annotated[int, _about("Requests a minute that one miner may make.", ge=0)] = 60
+    job_operations_per_minute: Annotated[
+        int, _about("Of those, how many may accept, complete, fail or release a job.", ge=0)
+    ] = 10
+    registrations_per_minute: Annotated[int, _about("Registrations a minute from one address.", ge=0)] = 60
+    client_requests_per_minute: Annotated[int, _about("Requests a minute that one client may make.", ge=0)] = 0
+
+
+class Leases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a miner may keep a job without a word."""
+
+    ttl: Annotated[float, _about("Seconds that a lease lasts from the accept or the last renewal.", gt=0)] = 120.0
+    retry_base: Annotated[
+        float, _about("Seconds of back-off after a job's second failure; they double with each further one.", ge=0)
+    ] = 5.0
+    retry_cap: Annotated[float, _about("The longest back-off, in seconds.", ge=0)] = 300.0
+    avoid_for: Annotated[
+        float, _about("Seconds for which a job is not offered again to the miner where it failed.", ge=0)
+    ] = 60.0
+
+
+class Miners(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a miner counts as there."""
+
+    offline_after: Annotated[float, _about("Seconds without a heartbeat after which a miner is offline.", gt=0)] = 180.0
+
+
+class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What holds for a job unless its client says otherwise."""
+
+    timeout: Annotated[float, _about("Seconds in which a job must be completed, or it expires.", gt=0)] = 86_400.0
+    max_attempts: Annotated[int, _about("Attempts that may fail or lapse before a job fails.", ge=1, le=100)] = 3
+
+
+class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The HTTP server."""
+
+    max_body_bytes: Annotated[int, _about("The largest JSON body that is read.", ge=1024)] = 4_194_304
+    max_result_bytes: Annotated[int, _about("The largest result that is taken.", ge=1)] = 1_073_741_824
+    trusted_proxies: Annotated[
+        str, _about("Addresses, separated by commas, whose `X-Forwarded-For` is believed; `*` for all.")
+    ] = ""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The coordinator's settings."""
+
+    host: Annotated[str, _about("The address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, _about("The port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8080
+    data: Annotated[str, _about("The folder for the database, the results and the coordinator's signing key.")] = ""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _about("The least that is logged.")] = "info"
+    enrollment: Annotated[
+        Literal["open", "approval", "token"],
+        _about(
+            "`open`: a miner's first heartbeat admits it. `approval`: an operator does. `token`: registering needs one."
+        ),
+    ] = "open"
+    operator_key: Annotated[
+        str,
+        _about("The operator's key, `key_…`. Where it is not set, one is made at the first start and printed once."),
+    ] = ""
+    fee_basis_points: Annotated[
+        int, _about("The operator's share of each payment, in hundredths of a per cent.", ge=0, le=10_000)
+    ] = 0
+    rate_limits: RateLimits = RateLimits()
+    leases: Leases = Leases()
+    miners: Miners = Miners()
+    jobs: Jobs = Jobs()
+    http: Http = Http()
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is kept."""
+        return Path(self.data) if self.data else user_data_path("pithead") / "coordinator"
+
+
+#: Settings that are never printed.
+SECRETS: Final = frozenset({"operator_key"})
+
+
+class SettingsError(Exception):
+    """A setting cannot be used. The message is one line that says which, why, and what to do."""
+
+
+class Option(msgspec.Struct, frozen=True):
+    """One setting: its dotted name, type, meaning and default."""
+
+    name: str
+    type: Any
+    meaning: str
+    default: Any
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return "PITHEAD_" + self.name.upper().replace(".", "__")
+
+
+def options(struct: type[msgspec.Struct] = Settings, prefix: str = "") -> Iterator[Option]:
+    """Every setting, in order."""
+    hints = get_type_hints(struct, include_extras=True)
+    for field in msgspec.structs.fields(struct):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from options(field.type, f"{prefix}{field.name}.")
+        else:
+            hint = hints[field.name]
+            meta = get_args(hint)[1] if get_origin(hint) is Annotated else None
+            yield Option(prefix + field.name, hint, (meta and meta.description) or "", field.default)
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The settings in force, where each came from, and what was odd."""
+
+    settings: Settings
+    sources: dict[str, str]
+    warnings: list[str]
+
+
+def load(
+    given: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Loaded:
+    """The settings from the command line (`given`, by dotted name), the environment and the file.
+
+    Without `file`: the one that `PITHEAD_CONFIG` names, else `pithead.toml` in the data folder if it is there.
+    Raises `SettingsError`.
+    """
+    environment = os.environ if environment is None else environment
+    known = {option.name: option for option in options()}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    warnings: list[str] = []
+
+    def put(name: str, value: Any, source: str) -> None:
+        values[name], sources[name] = value, source
+
+    chosen = file or (Path(environment["PITHEAD_CONFIG"]) if environment.get("PITHEAD_CONFIG") else None)
+    if chosen is None:
+        data = (given or {}).get("data") or environment.get("PITHEAD_DATA") or ""
+        beside = Settings(data=str(data)).folder / "pithead.toml"
+        chosen = beside if beside.is_file() else None
+    if chosen is not None:
+        for name, value in _flatten(_read(chosen)):
+            if name not in known:
+                raise SettingsError(f"{chosen}: there is no setting {name}{_guess(name, known)}")
+            put(name, _convert(known[name], value, f"{chosen}: {name}", strict=True), str(chosen))
+    by_variable = {option.variable: option for option in known.values()}
+    for variable, text in environment.items():
+        if not variable.startswith("PITHEAD_") or variable.removeprefix("PITHEAD_") in NOT_SETTINGS:
+            continue
+        option = by_variable.get(variable)
+        if option is None:
+            warnings.append(f"{variable} is no setting and is ignored{_guess(variable, by_variable)}")
+        else:
+            put(option.name, _convert(option, text, variable, strict=False), variable)
+    for name, value in (given or {}).items():
+        if value is not None:
+            put(name, _convert(known[name], value, f"--{name}", strict=False), "command line")
+    return Loaded(_build(values), sources, warnings)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is not valid TOML: {error}") from error
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _convert(option: Option, value: Any, where: str, *, strict: bool) -> Any:
+    try:
+        return msgspec.convert(value, option.type, strict=strict)
+    except msgspec.ValidationError as error:
+        shown = "" if option.name in SECRETS else f" ({value!r})"
+        raise SettingsError(f"{where}{shown}: {error}. {option.meaning}") from None
+
+
+def _guess(name: str, known: Mapping[str, Any]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _build(values: Mapping[str, Any]) -> Settings:
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *path, last = name.split(".")
+        branch = tree
+        for part in path:
+            branch = branch.setdefault(part, {})
+        branch[last] = value
+    return msgspec.convert(tree, Settings)
+
+
+def value_of(settings: Settings, name: str) -> Any:
+    """The value of a setting by its dotted name."""
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value

@@ -1,0 +1,1 @@
+"""The one place that knows SQL, and where the bytes of results are kept."""

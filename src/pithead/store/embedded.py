@@ -1,0 +1,41 @@
+"""The embedded database as a coordinator uses it: one writer, a reader for short looks, threads for long reads."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from pithead.core.jobs import Job
+from pithead.exchange.events import Event
+from pithead.exchange.ports import Tx
+from pithead.store.sqlite import SqliteStore
+from pithead.store.writer import Writer
+
+T = TypeVar("T")
+
+
+class Embedded:
+    """Implements `exchange.coordinator.Database` over one SQLite file. Make it on the event loop's thread."""
+
+    def __init__(self, store: SqliteStore, on_events: Callable[[list[Event]], None]) -> None:
+        self._store = store
+        self.writer = Writer(store.writing, on_events)
+
+    def run(self, operation: Callable[[Tx], T]) -> Awaitable[T]:
+        return self.writer.run(operation)
+
+    def peek(self, read: Callable[[Tx], T]) -> T:
+        return self._store.peek(read)
+
+    def read(self, read: Callable[[Tx], T]) -> Awaitable[T]:
+        return asyncio.to_thread(self._store.read, read)
+
+    def due(self, now: float) -> bool:
+        return self._store.peek(lambda tx: tx.due(now))
+
+    def queued_jobs(self) -> Iterable[Job]:
+        return self._store.peek(lambda tx: tx.queued_jobs())
+
+    def close(self) -> None:
+        """Finish what is queued, and leave a database that is one file."""
+        self.writer.close()
+        self._store.close()

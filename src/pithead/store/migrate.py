@@ -1,0 +1,41 @@
+"""Versioned migrations: `migrations/NNNN_name.sql`, each in one transaction, counted in `PRAGMA user_version`."""
+
+from importlib.resources import files
+
+from sqlcipher3 import dbapi2
+
+from pithead.store.errors import StoreError
+
+
+def migrations() -> list[tuple[int, str]]:
+    """All migrations, in order: their numbers and texts."""
+    found = [
+        (int(entry.name[:4]), entry.read_text(encoding="utf-8"))
+        for entry in files("pithead.store").joinpath("migrations").iterdir()
+        if entry.name.endswith(".sql")
+    ]
+    return sorted(found)
+
+
+def migrate(connection: dbapi2.Connection) -> int:
+    """Bring the database up to date; how many migrations ran.
+
+    Raises `StoreError` where a newer program has written the database, or it is none.
+    """
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        known = migrations()
+        if version > known[-1][0]:
+            raise StoreError(
+                f"the database is at version {version} and this program knows up to {known[-1][0]}: "
+                "run the newer program that wrote it"
+            )
+        pending = [(number, text) for number, text in known if number > version]
+        for number, text in pending:
+            # executescript would commit first; one explicit transaction makes a migration happen whole or not at all.
+            connection.executescript(f"BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version = {number};\nCOMMIT;")
+    except dbapi2.DatabaseError as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise StoreError(f"cannot bring the database up to date: {error}") from error
+    return len(pending)

@@ -1,0 +1,289 @@
+-- Every query of the store: a name, a sentence, and the text. {job}, {miner} … are the columns of that entity, in the
+-- order of its struct; {HELD} and {OPEN} are the states as the partial indexes spell them, so that those are used.
+
+-- name: new_account
+-- Open an account with the next free number.
+INSERT INTO accounts (seq, owner, kind) SELECT max(max(seq) + 1, 100), :owner, :kind FROM accounts RETURNING seq
+
+-- name: add_transfer
+-- Append one transfer to the ledger.
+INSERT INTO transfers (at, cause, debit, credit, amount, job, note)
+VALUES (:at, :cause, :debit, :credit, :amount, :job, :note)
+
+-- name: move_balance
+-- Bring a balance up to date with a transfer.
+UPDATE accounts SET balance = balance + :amount WHERE seq = :account
+
+-- name: balance
+-- What an account holds.
+SELECT balance FROM accounts WHERE seq = :account
+
+-- name: balances_by_kind
+-- The sum of each class of account.
+SELECT kind, sum(balance) FROM accounts GROUP BY kind
+
+-- name: add_key
+-- Store a key's digest.
+INSERT INTO keys (digest, kind, owner, created_at, expires_at) VALUES (:digest, :kind, :owner, :created_at, :expires_at)
+ON CONFLICT (digest) DO UPDATE SET expires_at = excluded.expires_at
+
+-- name: key
+-- Whose key this is.
+SELECT {key} FROM keys WHERE digest = :digest
+
+-- name: end_keys
+-- Let an owner's keys end, where they would not end earlier.
+UPDATE keys SET expires_at = :at WHERE owner = :owner AND (expires_at IS NULL OR expires_at > :at)
+
+-- name: add_client
+-- Store a new client.
+INSERT INTO clients ({client}) VALUES ({client.values})
+
+-- name: client_by_id
+-- One client.
+SELECT {client} FROM clients WHERE id = :id
+
+-- name: client_by_seq
+-- One client, by its number.
+SELECT {client} FROM clients WHERE seq = :seq
+
+-- name: clients_page
+-- Some clients, the newest first.
+SELECT {client} FROM clients WHERE seq < :before ORDER BY seq DESC LIMIT :limit
+
+-- name: add_miner
+-- Store a new miner.
+INSERT INTO miners ({miner}) VALUES ({miner.values})
+
+-- name: miner_by_id
+-- One miner.
+SELECT {miner} FROM miners WHERE id = :id
+
+-- name: save_miner
+-- The registration and the operator's decisions; not what `beat` and `count_ended` write.
+UPDATE miners SET name = :name, gpu_type = :gpu_type, gpu_count = :gpu_count, location = :location,
+    price_per_hour = :price_per_hour, max_concurrent = :max_concurrent, models = :models, admission = :admission,
+    draining = :draining, online = :online, offline_at = :offline_at, requests_per_minute = :requests_per_minute,
+    job_operations_per_minute = :job_operations_per_minute
+WHERE seq = :seq
+
+-- name: beat
+-- The miner was heard of.
+UPDATE miners SET last_seen_at = :now, offline_at = :offline_at, online = 1 WHERE seq = :miner
+
+-- name: count_ended
+-- Count an attempt that ended.
+UPDATE miners SET completed = completed + :completed, failed = failed + :failed, lapsed = lapsed + :lapsed,
+    completion_seconds = completion_seconds + :wall, gpu_seconds = gpu_seconds + :gpu_seconds,
+    earnings = earnings + :earned
+WHERE seq = :miner
+
+-- name: miners_page
+-- Some miners, the newest first.
+SELECT {miner} FROM miners WHERE seq < :before AND (:status IS NULL OR status = :status) ORDER BY seq DESC LIMIT :limit
+
+-- name: miners_by_status
+-- How many miners there are in each state.
+SELECT status, count(*) FROM miners GROUP BY status
+
+-- name: set_telemetry
+-- Keep the newest telemetry of a miner.
+INSERT INTO telemetry (miner, at, body) VALUES (:miner, :now, :body)
+ON CONFLICT (miner) DO UPDATE SET at = excluded.at, body = excluded.body
+
+-- name: telemetry
+-- The newest telemetry of a miner.
+SELECT body FROM telemetry WHERE miner = :miner
+
+-- name: add_enrollment_token
+-- Store the digest of an enrolment token.
+INSERT INTO enrollment_tokens (digest, uses, expires_at) VALUES (:digest, :uses, :expires_at)
+
+-- name: use_enrollment_token
+-- Take one use of an enrolment token, if one is left.
+UPDATE enrollment_tokens SET uses = uses - 1 WHERE digest = :digest AND uses > 0 AND expires_at > :now
+
+-- name: add_job
+-- Store a new job; it gets the next number.
+INSERT INTO jobs ({job.but_seq}) VALUES ({job.but_seq.values}) RETURNING seq
+
+-- name: add_input
+-- Store a job's input.
+INSERT INTO inputs (job, body) VALUES (:job, :body)
+
+-- name: job_by_id
+-- One job.
+SELECT {job} FROM jobs WHERE id = :id
+
+-- name: job_input
+-- A job's input.
+SELECT body FROM inputs WHERE job = :job
+
+-- name: save_job
+-- Move a job on, if it is still where it was: this is what makes a claim one atomic step.
+UPDATE jobs SET state = :state, attempts = :attempts, failures = :failures, not_before = :not_before,
+    avoid_miner = :avoid_miner, avoid_until = :avoid_until, miner = :miner, lease_token = :lease_token,
+    accepted_at = :accepted_at, lease_expires_at = :lease_expires_at, lease_limit_at = :lease_limit_at,
+    progress = :progress, progress_message = :progress_message, finished_at = :finished_at,
+    completed_attempt = :completed_attempt, result_hash = :result_hash, result_size = :result_size,
+    failure_kind = :failure_kind, failure_reason = :failure_reason
+WHERE seq = :seq AND state = :was_state AND attempts = :was_attempts
+
+-- name: job_details
+-- Who has or had the job, and what was measured.
+SELECT m.id, m.name, (SELECT metrics FROM attempts WHERE job = :job AND number = :attempt)
+FROM (SELECT 1) LEFT JOIN miners m ON m.seq = :miner
+
+-- name: jobs_page
+-- Some jobs, the newest first.
+SELECT {job} FROM jobs
+WHERE seq < :before AND (:client IS NULL OR client = :client) AND (:state IS NULL OR state = :state)
+    AND (:model IS NULL OR model = :model)
+ORDER BY seq DESC LIMIT :limit
+
+-- name: client_jobs_page
+-- Some of a client's jobs, the newest first.
+SELECT {job} FROM jobs
+WHERE client = :client AND seq < :before AND (:state IS NULL OR state = :state) AND (:model IS NULL OR model = :model)
+ORDER BY seq DESC LIMIT :limit
+
+-- name: client_open_jobs_page
+-- Some of a client's unfinished jobs, the newest first, however many it has finished.
+SELECT {job} FROM jobs
+WHERE client = :client AND seq < :before AND state IN {OPEN} AND state = :state AND (:model IS NULL OR model = :model)
+ORDER BY seq DESC LIMIT :limit
+
+-- name: jobs_by_state
+-- How many unfinished jobs there are in each state.
+SELECT state, count(*) FROM jobs WHERE state IN {OPEN} GROUP BY state
+
+-- name: queued_jobs
+-- The whole queue, to fill the board at the start.
+SELECT {job} FROM jobs WHERE state IN {OPEN} AND state = 'queued'
+
+-- name: held
+-- A miner's leases.
+SELECT id, lease_expires_at FROM jobs WHERE miner = :miner AND state IN {HELD}
+
+-- name: held_jobs
+-- The jobs that a miner holds.
+SELECT {job} FROM jobs WHERE miner = :miner AND state IN {HELD}
+
+-- name: renew_all
+-- Renew all leases of a miner.
+UPDATE jobs SET lease_expires_at = min(:expires_at, lease_limit_at) WHERE miner = :miner AND state IN {HELD}
+
+-- name: renew_one
+-- Renew one lease of a miner.
+UPDATE jobs SET lease_expires_at = min(:expires_at, lease_limit_at)
+WHERE id = :id AND miner = :miner AND state IN {HELD}
+
+-- name: add_attempt
+-- A lease was given.
+INSERT INTO attempts (job, number, miner, token, accepted_at) VALUES (:job, :number, :miner, :token, :accepted_at)
+
+-- name: newest_attempt
+-- A miner's newest attempt at a job.
+SELECT {attempt} FROM attempts WHERE job = :job AND miner = :miner ORDER BY number DESC LIMIT 1
+
+-- name: attempt_by_token
+-- The attempt that a lease token names, if it is this miner's.
+SELECT {attempt} FROM attempts WHERE job = :job AND miner = :miner AND token = :token
+
+-- name: end_attempt
+-- An attempt ended.
+UPDATE attempts SET ended_at = :now, outcome = :outcome, reason = :reason
+WHERE job = :job AND number = :number AND outcome IS NULL
+
+-- name: set_upload
+-- The bytes of an attempt's result arrived.
+UPDATE attempts SET upload_digest = :digest, upload_size = :size, blob = :blob WHERE job = :job AND number = :number
+
+-- name: settle
+-- An attempt completed its job. One that lapsed before may still do so.
+UPDATE attempts SET ended_at = :now, outcome = 'completed', receipt_id = :receipt_id, key_id = :key_id,
+    signature = :signature, earned = :earned, metrics = :metrics
+WHERE job = :job AND number = :number AND (outcome IS NULL OR outcome = 'lapsed')
+
+-- name: settlement
+-- What an attempt that completed its job earned, and its receipt.
+SELECT receipt_id, key_id, signature, earned, metrics FROM attempts
+WHERE job = :job AND number = :number AND outcome = 'completed'
+
+-- name: result_blob
+-- Where the bytes of an attempt's result are.
+SELECT blob FROM attempts WHERE job = :job AND number = :number
+
+-- name: add_notice
+-- A job was taken from a miner, which has to be told.
+INSERT INTO notices (miner, job_id, reason, at) VALUES (:miner, :job_id, :reason, :now)
+ON CONFLICT (miner, job_id) DO UPDATE SET reason = excluded.reason, at = excluded.at
+
+-- name: notices
+-- What a miner has to be told.
+SELECT job_id, reason FROM notices WHERE miner = :miner ORDER BY at
+
+-- name: kept
+-- The answer kept under an idempotency key.
+SELECT fingerprint, status, body FROM idempotency WHERE owner = :owner AND key = :key
+
+-- name: keep
+-- Keep an answer under an idempotency key.
+INSERT INTO idempotency (owner, key, at, fingerprint, status, body)
+VALUES (:owner, :key, :now, :fingerprint, :status, :body)
+
+-- name: lapsed
+-- Held jobs whose lease has run out.
+SELECT {job} FROM jobs WHERE lease_expires_at <= :now AND state IN {HELD} ORDER BY lease_expires_at LIMIT :limit
+
+-- name: overdue
+-- Unfinished jobs whose time is up.
+SELECT {job} FROM jobs WHERE deadline <= :now AND state IN {OPEN} ORDER BY deadline LIMIT :limit
+
+-- name: mark_offline
+-- Miners whose time without a heartbeat is up go offline.
+UPDATE miners SET online = 0 WHERE online AND offline_at <= :now
+
+-- name: due
+-- Whether any lease, deadline or miner is due at `now`.
+SELECT EXISTS (SELECT 1 FROM jobs WHERE lease_expires_at <= :now AND state IN {HELD})
+    OR EXISTS (SELECT 1 FROM jobs WHERE deadline <= :now AND state IN {OPEN})
+    OR EXISTS (SELECT 1 FROM miners WHERE online AND offline_at <= :now)
+
+-- name: prune_notices
+-- Forget old notices.
+DELETE FROM notices WHERE at < :before
+
+-- name: prune_answers
+-- Forget old answers.
+DELETE FROM idempotency WHERE at < :before
+
+-- name: alive_at
+-- When a coordinator last said that it was up.
+SELECT value FROM meta WHERE key = 'alive_at'
+
+-- name: set_alive
+-- A coordinator is up.
+INSERT INTO meta (key, value) VALUES ('alive_at', :now) ON CONFLICT (key) DO UPDATE SET value = excluded.value
+
+-- name: extend_leases
+-- Time in which no coordinator was up counts against no lease.
+UPDATE jobs SET lease_expires_at = lease_expires_at + :seconds, lease_limit_at = lease_limit_at + :seconds,
+    deadline = deadline + :seconds
+WHERE state IN {HELD}
+
+-- name: extend_miners
+-- … and against no miner.
+UPDATE miners SET offline_at = offline_at + :seconds WHERE online
+
+-- name: audit
+-- Something an operator did.
+INSERT INTO audit (at, actor, action, subject, detail) VALUES (:now, :actor, :action, :subject, :detail)
+
+-- name: audit_page
+-- Some of the log, the newest first.
+SELECT seq, at, actor, action, subject, detail FROM audit WHERE seq < :before ORDER BY seq DESC LIMIT :limit
+
+-- name: has_operator_key
+-- Whether the operator has a key that does not end.
+SELECT EXISTS (SELECT 1 FROM keys WHERE kind = 'operator' AND expires_at IS NULL)

@@ -1,0 +1,149 @@
+"""What several tests need: an exchange over a real database, on a clock that the test moves."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from pithead.core import receipts
+from pithead.core.jobs import Job
+from pithead.exchange import accounts, dispatch, jobs, miners
+from pithead.exchange.dispatch import Measured, Outcome
+from pithead.exchange.events import Event
+from pithead.exchange.ids import new_id, new_key, new_token
+from pithead.exchange.jobs import Order
+from pithead.exchange.miners import Registration
+from pithead.exchange.rules import Rules
+from pithead.store.sqlite import SqliteStore, SqliteTx
+
+T = TypeVar("T")
+
+HASH = "sha256:" + "ab" * 32
+OTHER_HASH = "sha256:" + "cd" * 32
+
+
+class TestSigner:
+    """A key that is made for one test."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self._key = Ed25519PrivateKey.generate()
+        self.key_id = receipts.key_id(self._key.public_key())
+
+    def sign(self, receipt: receipts.Receipt) -> str:
+        return receipts.sign(receipt, self._key)
+
+
+class Exchange:
+    """Operations on a database, one transaction each, at the time that `now` says."""
+
+    def __init__(self, folder: Path, rules: Rules | None = None) -> None:
+        self.store = SqliteStore(folder / "pithead.db")
+        self.rules = rules or Rules()
+        self.signer = TestSigner()
+        self.now = 1_000_000.0
+        self.events: list[Event] = []
+
+    def do(self, operation: Callable[[SqliteTx, float], T]) -> T:
+        """Run one operation in a transaction of its own; a refusal leaves nothing behind."""
+        connection = self.store.writing
+        connection.execute("BEGIN IMMEDIATE")
+        tx = SqliteTx(connection)
+        try:
+            outcome = operation(tx, self.now)
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        self.events.extend(tx.events)
+        return outcome
+
+    def close(self) -> None:
+        self.store.close()
+
+    # -- the common steps
+
+    def client(self, credit: float = 100.0) -> str:
+        client_id = new_id("client")
+        self.do(lambda tx, now: accounts.create_client(tx, now, "operator", client_id, new_key(), "lab", credit))
+        return client_id
+
+    def miner(self, **registration: Any) -> str:
+        """A miner that is active: registered, and heard of once."""
+        miner_id = new_id("miner")
+        given = {
+            "name": "m", "gpu_type": "v100", "gpu_count": 1, "location": "x", "price_per_hour": 0.0, "max_concurrent": 4,
+        } | registration  # fmt: skip
+        self.do(
+            lambda tx, now: miners.register(
+                tx, now, self.rules, miner_id=miner_id, key=new_key(), registration=Registration(**given), token=None
+            )
+        )
+        self.beat(miner_id)
+        return miner_id
+
+    def beat(self, miner_id: str, *names: str) -> miners.Beat:
+        return self.do(lambda tx, now: miners.heartbeat(tx, now, self.rules, miner_id, names))
+
+    def submit(self, client_id: str, **order: Any) -> str:
+        given = {
+            "model": "gpt2", "input": b"{}", "price": 0.05, "gpu_type": "v100", "gpu_count": 1, "estimated_time": 600.0,
+            "priority": 0, "timeout": None, "attempt_timeout": None, "max_attempts": None, "require_result": False,
+        } | order  # fmt: skip
+        job_id = new_id("job")
+        self.do(lambda tx, now: jobs.submit(tx, now, self.rules, client_id, [Order(**given)], [job_id], batch=False))
+        return job_id
+
+    def accept(self, miner_id: str, job_id: str) -> dispatch.Assigned:
+        return self.do(lambda tx, now: dispatch.accept(tx, now, self.rules, miner_id, job_id, new_token("lease")))
+
+    def complete(
+        self, miner_id: str, job_id: str, result_hash: str = HASH, token: str | None = None, gpu_time: float | None = None
+    ) -> Outcome:
+        return self.do(
+            lambda tx, now: dispatch.complete(
+                tx, now, self.rules, self.signer, miner_id=miner_id, job_id=job_id, token=token,
+                result_hash=result_hash, measured=Measured(gpu_time, b"{}"),
+            )
+        )  # fmt: skip
+
+    def fail(self, miner_id: str, job_id: str, kind: str = "error", token: str | None = None) -> Job:
+        return self.do(
+            lambda tx, now: dispatch.fail(
+                tx, now, self.rules, miner_id=miner_id, job_id=job_id, token=token, kind=kind, reason="no luck"
+            )
+        )
+
+    def release(self, miner_id: str, job_id: str, token: str | None = None) -> Job:
+        return self.do(
+            lambda tx, now: dispatch.release(tx, now, self.rules, miner_id=miner_id, job_id=job_id, token=token)
+        )
+
+    def cancel(self, job_id: str, client_id: str | None = None) -> Job:
+        return self.do(lambda tx, now: jobs.cancel(tx, now, job_id, client_id))
+
+    def job(self, job_id: str) -> Job:
+        job = self.do(lambda tx, now: tx.job_by_id(job_id))
+        assert job is not None
+        return job
+
+    def balance(self, client_id: str) -> int:
+        return self.do(lambda tx, now: tx.balance(jobs.client(tx, client_id).seq))
+
+    def assert_ledger_is_sound(self) -> None:
+        """The sum of all balances is 0, and each is the sum of its transfers."""
+        execute = self.store.writing.execute
+        assert execute("SELECT sum(balance) FROM accounts").fetchone()[0] == 0
+        drift = execute(
+            """SELECT a.seq, a.balance FROM accounts a WHERE a.balance <>
+               coalesce((SELECT sum(amount) FROM transfers WHERE credit = a.seq), 0)
+             - coalesce((SELECT sum(amount) FROM transfers WHERE debit = a.seq), 0)"""
+        ).fetchall()
+        assert drift == []
+        held = execute("SELECT coalesce(sum(balance), 0) FROM accounts WHERE kind = 'escrow'").fetchone()[0]
+        open_prices = execute(
+            "SELECT coalesce(sum(price), 0) FROM jobs WHERE state IN ('queued', 'assigned', 'running', 'uploading')"
+        ).fetchone()[0]
+        assert held == open_prices

@@ -1,0 +1,103 @@
+"""`pithead admin`: what each command asks, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+ADMIN = "/v1/admin"
+
+
+def test_client_create_is_spelt_for_ever(run: Any, coordinator: Any) -> None:
+    coordinator.answers[f"POST {ADMIN}/clients"] = {"client_id": "client_1", "api_key": "key_9", "balance": 100}
+    line = "admin --url http://u --key k client create alice --credit 100.000001 --json"
+    outcome = run(*line.split())
+    assert outcome.exit_code == 0
+    document = json.loads(outcome.stdout)
+    assert (document["client_id"], document["api_key"]) == ("client_1", "key_9")
+    [request] = coordinator.requests
+    assert (request.url.host, request.headers["Authorization"]) == ("u", "Bearer k")
+    assert request.content == b'{"name":"alice","credit":100.000001}'
+    for variant in (
+        "admin client --url http://u --key k --json create alice",
+        "admin --json --key k client create alice",
+    ):
+        assert json.loads(run(*variant.split()).stdout) == document
+    assert run(*["admin", "client", "create", "alice", "--key", "k"]).stdout.splitlines() == [
+        "client id  client_1", "api key    key_9", "balance    100"
+    ]  # fmt: skip
+
+
+CASES: list[tuple[str, str, Any, Any, list[str]]] = [
+    ("client list", f"GET {ADMIN}/clients", {"clients": ["client"], "next_cursor": None}, None, ["alice", "99.95"]),
+    ("client show client_1", f"GET {ADMIN}/clients/client_1", "client", None, ["alice", "99.95", "0.05"]),
+    ("client credit client_1 0.1 --note gift", f"POST {ADMIN}/clients/client_1/credit", "client",
+     {"amount": 0.1, "note": "gift"}, ["99.95"]),
+    ("client credit client_1 -- -5", f"POST {ADMIN}/clients/client_1/credit", "client",
+     {"amount": -5, "note": ""}, ["99.95"]),
+    ("miner list", f"GET {ADMIN}/miners", {"miners": ["miner"], "next_cursor": None}, None, ["rig", "2 × v100", "–"]),
+    ("miner show miner_1", f"GET {ADMIN}/miners/miner_1", "miner", None,
+     ["rig", "98.0% completed", "50.5", '{"load":0.5}']),
+    ("miner approve miner_1", f"POST {ADMIN}/miners/miner_1/approve", "miner", None, ["active"]),
+    ("miner suspend miner_1 --reason noise", f"POST {ADMIN}/miners/miner_1/suspend", "miner",
+     {"reason": "noise"}, ["rig"]),
+    ("miner retire miner_1", f"POST {ADMIN}/miners/miner_1/retire", "miner", None, ["rig"]),
+    ("key rotate client_1 --grace 60", f"POST {ADMIN}/accounts/client_1/keys",
+     {"account_id": "client_1", "api_key": "key_9"}, {"grace": 60}, ["key_9"]),
+    ("key revoke client_1", f"DELETE {ADMIN}/accounts/client_1/keys", {"account_id": "client_1", "revoked": 2}, None,
+     ["keys ended  2"]),
+    ("enrollment-token create --uses 3", f"POST {ADMIN}/enrollment-tokens",
+     {"enrollment_token": "enr_1", "uses": 3, "expires_at": 1.7e9}, {"uses": 3, "expires_in": 604800}, ["enr_1"]),
+    ("job list --client client_1", f"GET {ADMIN}/jobs", {"jobs": ["job"], "next_cursor": None}, None, ["job_1", "gpt2"]),
+    ("job cancel job_1", f"DELETE {ADMIN}/jobs/job_1", "job", None, ["job_1"]),
+    ("audit", f"GET {ADMIN}/audit",
+     {"entries": [{"at": 1.7e9, "actor": "operator", "action": "credit", "subject": "client_1", "detail": "5"}],
+      "next_cursor": None}, None, ["operator", "credit"]),
+    ("overview", f"GET {ADMIN}/overview",
+     {"version": "0.1.0", "miners": {"active": 2}, "jobs": {}, "ledger": {"clients": -1.5}, "now": 1.7e9}, None,
+     ["2 active", "none", "ledger clients  -1.5"]),
+]  # fmt: skip
+
+
+def filled(answer: Any, shapes: Any) -> Any:
+    if isinstance(answer, str):
+        return shapes.get(answer, answer)
+    if isinstance(answer, dict):
+        return {k: [filled(v, shapes) for v in vs] if isinstance(vs, list) else vs for k, vs in answer.items()}
+    return answer
+
+
+@pytest.mark.parametrize(("line", "call", "answer", "body", "shown"), CASES, ids=[case[0] for case in CASES])
+def test_each_command(
+    keyed: Any, coordinator: Any, shapes: Any, line: str, call: str, answer: Any, body: Any, shown: list[str]
+) -> None:
+    answer = filled(answer, shapes)
+    coordinator.answers[call] = answer
+    outcome = keyed("admin", *line.split())
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    for text in shown:
+        assert text in outcome.stdout
+    assert coordinator.bodies == ([] if body is None else [body])
+    words = line.split()
+    at = words.index("--") if "--" in words else len(words)
+    document = json.loads(keyed("admin", *words[:at], "--json", *words[at:]).stdout)
+    assert document.keys() <= answer.keys()
+    assert json.loads(keyed("admin", "--json", *words).stdout) == document
+
+
+def test_limits_that_are_not_named_stay(keyed: Any, coordinator: Any, shapes: Any) -> None:
+    coordinator.answers[f"GET {ADMIN}/miners/miner_1"] = shapes["miner"]
+    coordinator.answers[f"PUT {ADMIN}/miners/miner_1/limits"] = shapes["miner"]
+    limits = ("admin", "miner", "limits", "miner_1")
+    assert keyed(*limits, "--job-operations-per-minute", "20").exit_code == 0
+    assert keyed(*limits, "--requests-per-minute", "default").exit_code == 0
+    outcome = keyed(*limits, "--requests-per-minute", "0", "--job-operations-per-minute", "0")
+    assert coordinator.bodies == [
+        {"requests_per_minute": 7, "job_operations_per_minute": 20},
+        {"requests_per_minute": None, "job_operations_per_minute": None},
+        {"requests_per_minute": 0, "job_operations_per_minute": 0},
+    ]
+    assert "requests per minute        7" in outcome.stdout
+    assert "job operations per minute  as set for all" in outcome.stdout
