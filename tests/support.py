@@ -100,7 +100,12 @@ class Exchange:
         return self.do(lambda tx, now: dispatch.accept(tx, now, self.rules, miner_id, job_id, new_token("lease")))
 
     def complete(
-        self, miner_id: str, job_id: str, result_hash: str = HASH, token: str | None = None, gpu_time: float | None = None
+        self,
+        miner_id: str,
+        job_id: str,
+        result_hash: str = HASH,
+        token: str | None = None,
+        gpu_time: float | None = None,
     ) -> Outcome:
         return self.do(
             lambda tx, now: dispatch.complete(

@@ -81,7 +81,8 @@ def _exit_code(run: Callable[[], Any]) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.Abort as stop:
-        if isinstance(stop.__cause__, EOFError):
+        # Click's prompts raise it `from None`, which leaves the context to be seen.
+        if isinstance(stop.__context__, EOFError):
             return _say("an answer was needed, and the input ended; give it as an option")
         return 130
     except KeyboardInterrupt:

@@ -35,7 +35,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 DEFAULT_PROFILE: Final = "default"
 #: Seconds for retries where somebody sits before the terminal: a mistyped URL must not look like a hang.
-SOMEBODY_LOOKS_ON: Final = 5.0
+SOMEBODY_LOOKS_ON: Final = 3.0
 
 _OPTIONS = "pithead.connection."
 

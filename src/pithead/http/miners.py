@@ -70,7 +70,7 @@ async def heartbeat(call: Call) -> wire.HeartbeatAnswer:
     exchange, miner_id = call.exchange, call.caller.id
     body: wire.Heartbeat | None = call.body
     names = body.jobs if body else ()
-    telemetry = bytes(body.telemetry) or None if body else None
+    telemetry = encode(body.telemetry) if body and body.telemetry else None
     beat = await exchange.run(lambda tx, now: miners.heartbeat(tx, now, exchange.rules, miner_id, names, telemetry))
     return shapes.beat(beat, exchange.queue_length(beat.miner, len(beat.held)), exchange.now())
 

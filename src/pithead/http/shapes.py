@@ -54,7 +54,7 @@ def miner_detail(tx: Tx, miner: Miner) -> admin.MinerDetail:
         **_miner_fields(miner),
         jobs_assigned=len(tx.held(miner.seq)),
         stats=stats(miner),
-        telemetry=msgspec.json.decode(telemetry, type=dict[str, object]) if telemetry else None,
+        telemetry=msgspec.json.decode(telemetry, type=dict[str, Any]) if telemetry else None,
     )
 
 

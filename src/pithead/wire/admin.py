@@ -1,6 +1,6 @@
 """The operator's side: clients and their credit, miners, keys, limits, enrolment, and the audit log."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -46,7 +46,7 @@ class MinerDetail(MinerView):
     #: Jobs that it holds.
     jobs_assigned: int
     stats: Stats
-    telemetry: dict[str, object] | None
+    telemetry: dict[str, Any] | None
 
 
 class MinerPage(Answer):

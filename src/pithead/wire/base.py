@@ -16,17 +16,17 @@ MAX_SECONDS: Final = 31_536_000
 _SLUG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)"
 _LINE = r"^[^\u0000-\u001f\u007f]*$(?!\n)"
 # Job and model names are compared byte for byte, so blanks at the ends, which nobody sees, are refused.
-_TOKEN = r"^[^\u0000-\u0020\u007f]([^\u0000-\u001f\u007f]*[^\u0000-\u0020\u007f])?$(?!\n)"
+_WORDS = r"^[^\u0000-\u0020\u007f]([^\u0000-\u001f\u007f]*[^\u0000-\u0020\u007f])?$(?!\n)"
 
 Slug = Annotated[str, Meta(pattern=_SLUG, description="A short name, compared without case.", examples=["v100"])]
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_TOKEN, description="One line of text.")]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_WORDS, description="One line of text.")]
 Line = Annotated[str, Meta(max_length=500, pattern=_LINE, description="One line of text; may be empty.")]
 Model = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=200,
-        pattern=_TOKEN,
+        pattern=_WORDS,
         description="The model's name, exactly as the miner lists it.",
         examples=["gpt2"],
     ),

@@ -1,12 +1,24 @@
 """The Miner API. The shapes of the contract's fixed part carry exactly its field names; keys beside them are ours."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from pithead.wire.base import Amount, Answer, GpuCount, Instant, Line, Model, Name, Number, OpenRequest, PriceIn
-from pithead.wire.base import ResultHash, Slug
+from pithead.wire.base import (
+    Amount,
+    Answer,
+    GpuCount,
+    Instant,
+    Line,
+    Model,
+    Name,
+    Number,
+    OpenRequest,
+    PriceIn,
+    ResultHash,
+    Slug,
+)
 
 MinerStatus = Literal["pending", "active", "draining", "suspended", "offline", "retired"]
 JobStatus = Literal["queued", "assigned", "running", "uploading", "completed", "failed", "cancelled", "expired"]
@@ -89,9 +101,9 @@ class Heartbeat(OpenRequest):
     """All optional: an empty body is a heartbeat too."""
 
     #: The jobs whose leases to renew. Absent or empty: all that the miner holds.
-    jobs: Annotated[list[str], Meta(max_length=10_000)] = []
+    jobs: Annotated[list[str], Meta(max_length=10_000)] = msgspec.field(default_factory=list)
     #: Whatever the miner wants to report of itself; an object.
-    telemetry: msgspec.Raw = msgspec.Raw(b"")
+    telemetry: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Stop(Answer):

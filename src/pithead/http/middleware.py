@@ -1,0 +1,212 @@
+"""ASGI middleware: request ids, problem errors, keys, rate limits.
+
+Public: it knows nothing of the exchange and works in front of any ASGI application (docs/middleware.md). Outermost first:
+
+    RequestId(Problems(Keys(RateLimits(app, …), …)))
+
+Each also works alone. Headers that an inner one wants on the response are gathered in the scope's state and added by the
+outermost, so that `send` is wrapped once for the whole stack.
+"""
+
+import inspect
+import itertools
+import logging
+import math
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pithead.http.limits import Limiter, Rule, Standing
+from pithead.http.problems import HttpProblem, send_problem
+
+__all__ = ["HttpProblem", "Keys", "Limiter", "Problems", "RateLimits", "RequestId", "Rule"]
+
+_log = logging.getLogger("pithead.http")
+
+_ID_CHARACTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_Header = tuple[bytes, bytes]
+
+
+def _add_headers(scope: Scope, send: Send) -> tuple[list[_Header], Send]:
+    """Where to put headers for the response, and the `send` to use: wrapped by whoever is outermost."""
+    state = scope.setdefault("state", {})
+    added: list[_Header] | None = state.get("response_headers")
+    if added is not None:
+        return added, send
+    headers: list[_Header] = []
+    state["response_headers"] = headers
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start" and headers:
+            message["headers"] = [*message.get("headers", ()), *headers]
+        await send(message)
+
+    return headers, send_with_headers
+
+
+class RequestId:
+    """Gives each request an id – the caller's own, if it is a sane one – in `state["request_id"]` and on the response."""
+
+    def __init__(self, app: ASGIApp, header: str = "X-Request-Id") -> None:
+        self._app = app
+        self._header = header.lower().encode()
+        self._prefix = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers, send = _add_headers(scope, send)
+        request_id = self._given(scope) or f"{self._prefix}-{next(self._numbers):x}"
+        scope["state"]["request_id"] = request_id
+        headers.append((self._header, request_id.encode()))
+        await self._app(scope, receive, send)
+
+    def _given(self, scope: Scope) -> str | None:
+        for name, value in scope["headers"]:
+            if name == self._header and 0 < len(value) <= 64 and _ID_CHARACTERS.issuperset(value):
+                text: str = value.decode("ascii")
+                return text
+        return None
+
+
+class Problems:
+    """Turns what is raised behind it into problem+json; what nobody foresaw is logged and is a 500 without details."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        request_id = scope.get("state", {}).get("request_id", "")
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            if started:
+                # Half an answer is on its way: all that is left is to cut it short.
+                _log.exception("request %s failed after its answer began", request_id)
+                raise
+            if isinstance(error, HttpProblem):
+                problem = error
+            elif isinstance(error, HTTPException):
+                problem = _of_starlette(error)
+            else:
+                _log.exception("request %s (%s %s) failed", request_id, scope["method"], scope["path"])
+                detail = f"this is our fault, not yours; it is in the log under {request_id}"
+                problem = HttpProblem(500, "internal", "Something went wrong", detail)
+            await send_problem(send, problem, request_id)
+
+
+def _of_starlette(error: HTTPException) -> HttpProblem:
+    slug = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
+    detail = {404: "there is nothing at this path", 405: "this path does not know this method"}.get(
+        error.status_code, ""
+    )
+    return HttpProblem(error.status_code, slug, error.detail, detail, headers=error.headers)
+
+
+#: Whom a key belongs to; whatever the application makes of it.
+Lookup = Callable[[str], Any | Awaitable[Any | None] | None]
+
+
+class Keys:
+    """Reads the key of a request and puts whom it belongs to into `state["principal"]`; 401 without a valid one.
+
+    `lookup` gives the principal of a key, or `None`. `public` says which requests need no key.
+    """
+
+    def __init__(self, app: ASGIApp, lookup: Lookup, public: Callable[[Scope], bool] = lambda scope: False) -> None:
+        self._app = app
+        self._lookup = lookup
+        self._public = public
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        bearer = plain = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                scheme, _, rest = value.decode("latin-1").partition(" ")
+                bearer = rest.strip() if scheme.lower() == "bearer" else ""
+            elif name == b"x-api-key":
+                plain = value.decode("latin-1").strip()
+        principal = None
+        key = bearer or plain
+        if key and not (bearer and plain and bearer != plain):
+            principal = self._lookup(key)
+            if inspect.isawaitable(principal):
+                principal = await principal
+        if principal is None and not self._public(scope):
+            raise _unauthorised(bearer, plain)
+        scope.setdefault("state", {})["principal"] = principal
+        await self._app(scope, receive, send)
+
+
+def _unauthorised(bearer: str | None, plain: str | None) -> HttpProblem:
+    if bearer is None and plain is None:
+        detail = "send a key, as `Authorization: Bearer key_…` or `X-Api-Key: key_…`"
+    elif bearer and plain and bearer != plain:
+        detail = "the request carries two different keys"
+    elif not (bearer or plain):
+        detail = "the Authorization header is not of the form `Bearer key_…`"
+    else:
+        detail = "the key is unknown, or has been revoked"
+    return HttpProblem(401, "unauthorized", "No valid key", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class RateLimits:
+    """Counts each request against the rules that `policies` names for it; 429 where one admits no more.
+
+    All rules must admit it before it is counted: a refused request uses nothing up. Answers carry how the rules stand, as
+    the IETF draft's `RateLimit` and `RateLimit-Policy` and as the older `RateLimit-Limit`, `-Remaining` and `-Reset`.
+    """
+
+    def __init__(self, app: ASGIApp, limiter: Limiter, policies: Callable[[Scope], Sequence[Rule]]) -> None:
+        self._app = app
+        self._limiter = limiter
+        self._policies = policies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        rules = self._policies(scope)
+        if any(rule.limit for rule in rules):
+            admitted, standings = self._limiter.hit(rules)
+            headers, send = _add_headers(scope, send)
+            headers.extend(_rate_headers(standings))
+            if not admitted:
+                exhausted = [s for s in standings if s.remaining == 0] or standings
+                worst = max(exhausted, key=lambda s: s.reset)
+                seconds = max(1, math.ceil(worst.reset))
+                limit = f"{worst.rule.limit} {worst.rule.name.replace('-', ' ')} in {worst.rule.window} s"
+                detail = f"the limit is {limit}; ask again in {seconds} s"
+                raise HttpProblem(429, "rate-limited", "Over the limit", detail, headers={"Retry-After": str(seconds)})
+        await self._app(scope, receive, send)
+
+
+def _rate_headers(standings: Sequence[Standing]) -> list[_Header]:
+    tightest = min(standings, key=lambda s: s.remaining)
+    policy = ", ".join(f'"{s.rule.name}";q={s.rule.limit};w={s.rule.window}' for s in standings)
+    state = ", ".join(f'"{s.rule.name}";r={s.remaining};t={math.ceil(s.reset)}' for s in standings)
+    return [
+        (b"ratelimit-policy", policy.encode()),
+        (b"ratelimit", state.encode()),
+        (b"ratelimit-limit", str(tightest.rule.limit).encode()),
+        (b"ratelimit-remaining", str(tightest.remaining).encode()),
+        (b"ratelimit-reset", str(math.ceil(tightest.reset)).encode()),
+    ]
