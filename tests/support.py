@@ -73,7 +73,7 @@ class Exchange:
     def miner(self, **registration: Any) -> str:
         """A miner that is active: registered, and heard of once."""
         miner_id = new_id("miner")
-        given = {
+        given: dict[str, Any] = {
             "name": "m", "gpu_type": "v100", "gpu_count": 1, "location": "x", "price_per_hour": 0.0, "max_concurrent": 4,
         } | registration  # fmt: skip
         self.do(
@@ -88,7 +88,7 @@ class Exchange:
         return self.do(lambda tx, now: miners.heartbeat(tx, now, self.rules, miner_id, names))
 
     def submit(self, client_id: str, **order: Any) -> str:
-        given = {
+        given: dict[str, Any] = {
             "model": "gpt2", "input": b"{}", "price": 0.05, "gpu_type": "v100", "gpu_count": 1, "estimated_time": 600.0,
             "priority": 0, "timeout": None, "attempt_timeout": None, "max_attempts": None, "require_result": False,
         } | order  # fmt: skip

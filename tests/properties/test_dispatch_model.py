@@ -10,13 +10,13 @@ from pathlib import Path
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.support import HASH, OTHER_HASH, Exchange
 
 from pithead.core.errors import Refusal
 from pithead.core.jobs import FINISHED, HELD, TRANSITIONS, State
 from pithead.core.leases import Policy
 from pithead.exchange import upkeep
 from pithead.exchange.rules import Rules
-from tests.support import HASH, OTHER_HASH, Exchange
 
 PRICE = 50_000
 
@@ -181,7 +181,7 @@ class Histories(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([30.0, 3600.0]))
     def an_outage(self, seconds: float) -> None:
         """No coordinator is up for a while: that counts against no lease."""
-        self.exchange.do(lambda tx, now: upkeep.say_alive(tx, now))
+        self.exchange.do(upkeep.say_alive)
         held = [self.exchange.job(j) for j in self.submitted]
         self.exchange.now += seconds
         self.exchange.do(upkeep.resume)

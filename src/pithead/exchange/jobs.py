@@ -47,10 +47,16 @@ def submit(
     Raises `PaymentRequired` where the balance does not cover them together, `Invalid`.
     """
     owner = client(tx, client_id)
-    jobs = []
+    jobs: list[Job] = []
+    faults: list[Fault] = []
     for index, (order, job_id) in enumerate(zip(orders, ids, strict=True)):
         where = f"jobs[{index}]." if batch else ""
-        jobs.append(_job(owner, order, job_id, now, rules, where))
+        try:
+            jobs.append(_job(owner, order, job_id, now, rules, where))
+        except Invalid as refusal:
+            faults.extend(refusal.faults)
+    if faults:
+        raise Invalid(*faults)
     total, balance = sum(job.price for job in jobs), tx.balance(owner.seq)
     if total > balance:
         raise PaymentRequired(
@@ -66,10 +72,16 @@ def submit(
 
 
 def _job(owner: Client, order: Order, job_id: str, now: float, rules: Rules, where: str) -> Job:
-    price = micros(order.price, where + "price")
-    estimated_ms = round(order.estimated_time * 1000)
+    faults: list[Fault] = []
+    price, estimated_ms = 0, round(order.estimated_time * 1000)
+    try:
+        price = micros(order.price, where + "price")
+    except Invalid as refusal:
+        faults.extend(refusal.faults)
     if estimated_ms < 1:
-        raise Invalid(Fault(where + "estimated_time", "must be at least a millisecond"))
+        faults.append(Fault(where + "estimated_time", "must be at least a millisecond"))
+    if faults:
+        raise Invalid(*faults)
     timeout = rules.job_timeout if order.timeout is None else order.timeout
     return Job(
         seq=0,

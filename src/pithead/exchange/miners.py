@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from pithead.core.errors import Conflict, Fault, Forbidden, Invalid, NotFound
+from pithead.core.jobs import State
 from pithead.core.miners import Admission, Miner
 from pithead.core.money import micros
 from pithead.exchange.dispatch import take_back
@@ -83,12 +84,18 @@ def _with(miner: Miner, r: Registration) -> Miner:
         for name in ("name", "gpu_count", "location", "max_concurrent", "draining")
         if (value := getattr(r, name)) is not None
     }
+    faults: list[Fault] = []
     if r.gpu_type is not None:
         if r.gpu_type.lower() == "any":
-            raise Invalid(Fault("gpu_type", "must be the machine's own type; `any` is for jobs"))
+            faults.append(Fault("gpu_type", "must be the machine's own type; `any` is for jobs"))
         changes["gpu_type"] = r.gpu_type.lower()
     if r.price_per_hour is not None:
-        changes["price_per_hour"] = micros(r.price_per_hour, "price_per_hour")
+        try:
+            changes["price_per_hour"] = micros(r.price_per_hour, "price_per_hour")
+        except Invalid as refusal:
+            faults.extend(refusal.faults)
+    if faults:
+        raise Invalid(*faults)
     if not r.keep_models:
         changes["models"] = r.models
     return msgspec.structs.replace(miner, **changes)
@@ -117,7 +124,13 @@ def heartbeat(
         if name not in mine:
             stop.setdefault(name, "lost")
     # A job that it lost and then took anew is its own again.
-    return Beat(miner, held, [(job_id, reason) for job_id, reason in stop.items() if job_id not in mine])
+    # Nor is one that it completed after all, late or under a new lease, anything to stop.
+    return Beat(miner, held, [(j, why) for j, why in stop.items() if j not in mine and not _completed(tx, miner, j)])
+
+
+def _completed(tx: Tx, miner: Miner, job_id: str) -> bool:
+    job = tx.job_by_id(job_id)
+    return job is not None and job.state is State.COMPLETED and job.miner == miner.seq
 
 
 def approve(tx: Tx, now: float, rules: Rules, actor: str, miner_id: str) -> Miner:

@@ -74,7 +74,7 @@ class Call:
         text = self.query.get("cursor")
         if text is None:
             return None
-        if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**62:
+        if not text.isascii() or not text.isdigit() or len(text) > 19 or not 0 < int(text) < 2**62:
             raise errors.Invalid(errors.Fault("cursor", "is not one that this API gave out"))
         return int(text)
 

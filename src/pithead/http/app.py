@@ -30,7 +30,8 @@ _MINUTE = 60
 
 def is_public(scope: Scope) -> bool:
     """Whether a request needs no key."""
-    return (scope["method"], scope["path"]) in _PUBLIC
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    return (method, scope["path"]) in _PUBLIC
 
 
 class Policies:
@@ -83,9 +84,20 @@ def build(services: Services, limits: Limits, lifespan: Lifespan[Any] | None = N
         lifespan=lifespan,
     )
     # From the inside out: a refused key costs nothing of a limit, and every refusal is a problem with a request id.
-    app: ASGIApp = RateLimits(router, Limiter(), Policies(limits))
+    app: ASGIApp = RateLimits(_Raising(router), Limiter(), Policies(limits))
     app = Keys(app, services.coordinator.principal, public=is_public)
     return RequestId(Problems(app))
+
+
+class _Raising:
+    """Lets the router raise what it cannot route, which becomes a problem, rather than answer with plain text."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self._router
+        await self._router(scope, receive, send)
 
 
 class _Plain:

@@ -1,14 +1,17 @@
 """Reading requests: bodies and query parameters, every fault named with its field."""
 
 from collections.abc import Iterator
-from typing import Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.types import Receive, Scope
 
+from pithead.core.errors import Invalid
+from pithead.core.money import micros
 from pithead.http.problems import HttpProblem
-from pithead.wire.base import Fault
+from pithead.wire.base import Fault, PriceIn
 from pithead.wire.endpoints import Endpoint, Query
 
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
@@ -67,19 +70,28 @@ def decode_body(body: bytes, content_type: str | None, shape: Any, *, optional: 
     if decoder is None:
         decoder = _decoders[shape] = msgspec.json.Decoder(shape)
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
+        # What a Raw field holds is handed on as it is, and msgspec does not look into it: it must be UTF-8 too.
+        str(body, "utf-8")
         try:
-            faults = list(_faults(_anything.decode(body), shape, ""))
-        except RecursionError:
-            raise _unreadable("the JSON is nested too deeply") from None
-        raise _invalid(faults or [_fault(error, "")]) from None
+            return decoder.decode(body)
+        except msgspec.ValidationError as error:
+            # It stops at the first fault: what comes after may be worse than not of the shape, namely not JSON.
+            raise _invalid(_all_faults(body, shape) or [_fault(error, "")]) from None
     except msgspec.DecodeError as error:
         raise _unreadable(f"not JSON: {error}") from None
     except UnicodeDecodeError:
         raise _unreadable("not JSON: it is not UTF-8") from None
     except RecursionError:
         raise _unreadable("the JSON is nested too deeply") from None
+
+
+def _all_faults(body: bytes, shape: Any) -> list[Fault]:
+    """Every fault of JSON that is not of the shape. Raises `DecodeError` and its like for what is not JSON."""
+    try:
+        value = _anything.decode(body)
+    except msgspec.ValidationError:
+        return []  # A number that no double holds: the fault that is known already says where.
+    return list(_faults(value, shape, ""))
 
 
 def _check_content_type(content_type: str | None) -> None:
@@ -116,10 +128,19 @@ def _faults(value: Any, shape: Any, where: str) -> Iterator[Fault]:
             return
     if inner is msgspec.Raw:
         return
+    if get_origin(inner) in (Union, UnionType):
+        kinds = [kind for kind in get_args(inner) if kind not in (NoneType, msgspec.UnsetType)]
+        if len(kinds) == 1 and not (value is None and NoneType in get_args(inner)):
+            yield from _faults(value, kinds[0], where)
+            return
     try:
         msgspec.convert(value, shape)
+        if shape == PriceIn:
+            micros(value, where)
     except msgspec.ValidationError as error:
         yield _fault(error, where)
+    except Invalid as error:
+        yield from (Fault(field=fault.field, message=fault.message) for fault in error.faults)
 
 
 def _strip(shape: Any) -> Any:

@@ -82,7 +82,13 @@ class Problems:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            try:
+                await self._app(scope, receive, send)
+            except HttpProblem as refusal:
+                if scope["type"] != "websocket":
+                    raise
+                # Before it is accepted the server answers with 403; afterwards 1008 is "policy violation".
+                await send({"type": "websocket.close", "code": 1008, "reason": refusal.title})
             return
         started = False
 
@@ -134,7 +140,7 @@ class Keys:
         self._public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         bearer = plain = None
@@ -187,15 +193,18 @@ class RateLimits:
         rules = self._policies(scope)
         if any(rule.limit for rule in rules):
             admitted, standings = self._limiter.hit(rules)
-            headers, send = _add_headers(scope, send)
-            headers.extend(_rate_headers(standings))
             if not admitted:
                 exhausted = [s for s in standings if s.remaining == 0] or standings
                 worst = max(exhausted, key=lambda s: s.reset)
                 seconds = max(1, math.ceil(worst.reset))
                 limit = f"{worst.rule.limit} {worst.rule.name.replace('-', ' ')} in {worst.rule.window} s"
                 detail = f"the limit is {limit}; ask again in {seconds} s"
-                raise HttpProblem(429, "rate-limited", "Over the limit", detail, headers={"Retry-After": str(seconds)})
+                # On the problem itself: whoever turns it into an answer may stand outside of our `send`.
+                carried = {name.decode(): value.decode() for name, value in _rate_headers(standings)}
+                carried["Retry-After"] = str(seconds)
+                raise HttpProblem(429, "rate-limited", "Over the limit", detail, headers=carried)
+            headers, send = _add_headers(scope, send)
+            headers.extend(_rate_headers(standings))
         await self._app(scope, receive, send)
 
 

@@ -39,6 +39,8 @@ def document(title: str, version: str, endpoints: tuple[Endpoint, ...] = ENDPOIN
     """The whole document, ready for JSON."""
     shapes = [s for e in endpoints for s in (e.request, e.response) if s is not None and s is not bytes]
     schemas, components = msgspec.json.schema_components([*shapes, Problem], schema_hook=_raw, ref_template=_REF)
+    for component in (*schemas, *components.values()):
+        _amounts_are_numbers(component)
     by_shape = dict(zip([*shapes, Problem], schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
@@ -72,6 +74,18 @@ def _raw(kind: type) -> dict[str, Any]:
     if kind is msgspec.Raw:
         return {"description": "Any JSON."}
     raise NotImplementedError(kind)
+
+
+def _amounts_are_numbers(node: Any) -> None:
+    # msgspec writes a Decimal's own type over what its Meta says.
+    if isinstance(node, dict):
+        if node.get("format") == "decimal":
+            node["type"] = "number"
+        for value in node.values():
+            _amounts_are_numbers(value)
+    elif isinstance(node, list):
+        for value in node:
+            _amounts_are_numbers(value)
 
 
 def statuses(endpoint: Endpoint) -> set[int]:

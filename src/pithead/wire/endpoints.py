@@ -128,7 +128,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _e("create_enrollment_token", "POST", "/v1/admin/enrollment-tokens", "operator", "A token to register with",
        admin.EnrollmentToken, request=admin.CreateEnrollmentToken, body_optional=True, status=201, problems=(422,)),
     _e("list_all_jobs", "GET", "/v1/admin/jobs", "operator", "All jobs, the newest first", jobs.JobPage,
-       problems=(422,), query=(
+       problems=(404, 422), query=(
            Query("status", "string", "Only jobs in this state.", choices=_STATES),
            Query("model", "string", "Only jobs of this model."),
            Query("client_id", "string", "Only jobs of this client."), _LIMIT, _CURSOR)),

@@ -1,0 +1,61 @@
+"""What tests of several folders share: coordinators to talk to."""
+
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.http.exchange import Api, Clock, World, connect, run_world
+from tests.http.server import OPERATOR_KEY, serve
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def default_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A coordinator in a process of its own, started as a user starts one."""
+    with serve(tmp_path_factory.mktemp("default")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def roomy_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Another one, without rate limits, and with a limit on results that a test can reach."""
+    with serve(
+        tmp_path_factory.mktemp("roomy"),
+        PITHEAD_RATE_LIMITS__REQUESTS_PER_MINUTE="0",
+        PITHEAD_RATE_LIMITS__JOB_OPERATIONS_PER_MINUTE="0",
+        PITHEAD_RATE_LIMITS__REGISTRATIONS_PER_MINUTE="0",
+        PITHEAD_HTTP__MAX_RESULT_BYTES="4000000",
+    ) as url:
+        yield url
+
+
+@pytest.fixture
+async def api(default_url: str) -> AsyncIterator[Api]:
+    """The first one's API, for callers from an address that no other test has: registrations are limited by address."""
+    number = next(_numbers)
+    async with connect(default_url, OPERATOR_KEY, f"127.1.{number // 250}.{number % 250 + 1}") as api:
+        yield api
+
+
+@pytest.fixture
+async def roomy(roomy_url: str) -> AsyncIterator[Api]:
+    """The second one's API."""
+    async with connect(roomy_url, OPERATOR_KEY) as api:
+        yield api
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A coordinator within the test, on a clock that the test moves, without rate limits."""
+    async with run_world(tmp_path / "data", Clock()) as world:
+        yield world
+
+
+@pytest.fixture
+def open_world(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[World]]:
+    """Opens such coordinators one after the other on one folder and clock, with the settings given."""
+    return partial(run_world, tmp_path / "data", Clock())
