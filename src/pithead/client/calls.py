@@ -204,6 +204,10 @@ def register_request(**fields: Any) -> miners.RegisterMiner:
         raise Misused(what=f"the registration cannot be read ({error})") from None
 
 
+def receipt_keys() -> Call[miners.ReceiptKeys]:
+    return _call(miners.ReceiptKeys, "receipt_keys")
+
+
 def get_miner(miner_id: str) -> Call[miners.MinerView]:
     return _call(miners.MinerView, "get_miner", miner_id=miner_id)
 
@@ -220,9 +224,8 @@ def _priced(fields: Mapping[str, Any]) -> dict[str, Any]:
 def heartbeat(
     miner_id: str, held: Iterable[str] | None, telemetry: Mapping[str, Any] | None
 ) -> Call[miners.HeartbeatAnswer]:
-    # Not the `Heartbeat` struct: its absent telemetry is a `Raw` without bytes, which would be written as no JSON at all.
-    said = {"jobs": None if held is None else list(held), "telemetry": telemetry}
-    body = {key: value for key, value in said.items() if value is not None}
+    said = {"jobs": list(held or ()), "telemetry": dict(telemetry or {})}
+    body = {name: value for name, value in said.items() if value}
     return _call(miners.HeartbeatAnswer, "heartbeat", body=body or None, miner_id=miner_id)
 
 

@@ -1,0 +1,219 @@
+"""What the machine has, and how it does: discovery and telemetry through NVIDIA's management library (NVML).
+
+Without a driver the machine is of type `cpu`. Every function takes the NVML binding as an argument; it is `pynvml`
+unless another one with the same functions is given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+#: Cores that one slot of a machine without GPU stands for: what a language model uses well.
+CORES_PER_SLOT: Final = 4
+
+#: Words of NVIDIA's product names that name the type alone, whatever stands beside them (form factor, memory).
+#: To make another card known, add the word here; a card that is not here gets its whole name as slug.
+DATA_CENTRE: Final = frozenset(
+    [
+        "p4",
+        "p40",
+        "p100",
+        "v100",
+        "v100s",
+        "t4",
+        "t4g",
+        "a2",
+        "a10",
+        "a10g",
+        "a16",
+        "a30",
+        "a40",
+        "a100",
+        "a800",
+        "l4",
+        "l20",
+        "l40",
+        "l40s",
+        "h20",
+        "h100",
+        "h200",
+        "h800",
+        "gh200",
+        "b200",
+        "b300",
+        "gb200",
+        "gb300",
+    ]
+)
+#: Words that say nothing about the type.
+_NOISE: Final = frozenset(
+    ["nvidia", "tesla", "geforce", "graphics", "device", "gpu", "generation", "edition", "with", "max", "q", "design"]
+)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a machine offers: a type, and how many of it (for `cpu`: slots)."""
+
+    gpu_type: str
+    count: int
+    #: What the owner should know about it; empty where there is nothing to say.
+    note: str = ""
+
+    @property
+    def has_gpu(self) -> bool:
+        return self.gpu_type != "cpu"
+
+
+def slug(name: str) -> str:
+    """The gpu type of a product name: `NVIDIA A100-SXM4-80GB` is `a100`, `NVIDIA GeForce RTX 4090` is `rtx-4090`."""
+    words: list[str] = re.findall(r"[a-z0-9.]+", name.lower())
+    for word in words:
+        if word in DATA_CENTRE:
+            return word
+    # Sizes of memory vary within a type.
+    telling = [word for word in words if word not in _NOISE and not re.fullmatch(r"\d+gb", word)]
+    return "-".join(telling)[:64].strip("-.") or "nvidia-gpu"
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def discover(nvml: Any = None) -> Inventory:
+    """The machine's GPUs. Of several types the most numerous is offered, since a miner has one type; the note says so.
+
+    `CUDA_VISIBLE_DEVICES` holds, with indexes or UUIDs: two agents may share out a machine. Never raises: a library that
+    is absent or broken means `cpu`, and the note says what is wrong with it.
+    """
+    try:
+        with _opened(nvml) as library:
+            names = [_name(library, device) for device in _devices(library)]
+    except _errors() as error:
+        from pynvml import NVMLError_LibraryNotFound
+
+        absent = isinstance(error, NVMLError_LibraryNotFound)
+        return _processor("" if absent else f"NVIDIA's driver does not answer ({error}); only the processor is offered")
+    if not names:
+        return _processor("")
+    (chosen, count), *others = Counter(map(slug, names)).most_common()
+    left = ", ".join(f"{number} × {kind}" for kind, number in others)
+    note = f"a miner has one type: {left} left out; register them apart, with CUDA_VISIBLE_DEVICES and --profile"
+    return Inventory(chosen, count, note if others else "")
+
+
+def telemetry(nvml: Any = None) -> dict[str, Any]:
+    """How the GPUs do, for heartbeats; each value `None` where the library does not tell. Empty without GPUs."""
+    try:
+        with _opened(nvml) as library:
+            return {"gpus": [_health(library, device) for device in _devices(library)]}
+    except _errors():
+        return {}
+
+
+def _processor(note: str) -> Inventory:
+    return Inventory("cpu", max(1, cores() // CORES_PER_SLOT), note)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    from pynvml import NVMLError
+
+    # An AttributeError is a binding too old for a function.
+    return (NVMLError, AttributeError)
+
+
+@contextlib.contextmanager
+def _opened(nvml: Any) -> Iterator[Any]:
+    if nvml is None:
+        import pynvml
+
+        nvml = pynvml
+    nvml.nvmlInit()
+    try:
+        yield nvml
+    finally:
+        _ask(nvml.nvmlShutdown)
+
+
+def _ask(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the library answers; `None` where this driver or this card does not."""
+    try:
+        return function(*arguments)
+    except _errors():
+        return None
+
+
+def _devices(nvml: Any) -> list[Any]:
+    handles = [_ask(nvml.nvmlDeviceGetHandleByIndex, index) for index in range(nvml.nvmlDeviceGetCount())]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [handle for handle in handles if handle is not None]
+    wanted = [word.strip() for word in visible.split(",") if word.strip()]
+
+    def named(index: int, handle: Any) -> bool:
+        uuid = _text(_ask(nvml.nvmlDeviceGetUUID, handle) or "") if any(w.startswith("GPU-") for w in wanted) else ""
+        return str(index) in wanted or any(w.startswith("GPU-") and uuid.startswith(w) for w in wanted)
+
+    return [handle for index, handle in enumerate(handles) if handle is not None and named(index, handle)]
+
+
+def _name(nvml: Any, device: Any) -> str:
+    return _text(_ask(nvml.nvmlDeviceGetName, device) or "")
+
+
+def _text(value: str | bytes) -> str:
+    # Older bindings answer in bytes.
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _health(nvml: Any, device: Any) -> dict[str, Any]:
+    load = _ask(nvml.nvmlDeviceGetUtilizationRates, device)
+    memory = _ask(nvml.nvmlDeviceGetMemoryInfo, device)
+    power = _ask(nvml.nvmlDeviceGetPowerUsage, device)
+    return {
+        "name": _name(nvml, device) or None,
+        "utilization_percent": None if load is None else load.gpu,
+        "memory_used_bytes": None if memory is None else memory.used,
+        "memory_total_bytes": None if memory is None else memory.total,
+        "temperature_celsius": _ask(nvml.nvmlDeviceGetTemperature, device, _CORE_SENSOR),
+        "power_watts": None if power is None else power / 1000,
+    }
+
+
+#: NVML_TEMPERATURE_GPU
+_CORE_SENSOR: Final = 0
+
+
+class Sampler:
+    """Takes samples in a thread of its own: a driver that hangs must neither hold up a heartbeat nor the end of the agent."""
+
+    def __init__(self, sample: Callable[[], dict[str, Any]] = telemetry) -> None:
+        self._sample = sample
+        self._running: threading.Thread | None = None
+        self._last: dict[str, Any] = {}
+
+    async def take(self, within: float = 1.0) -> dict[str, Any]:
+        """A new sample if it comes within so many seconds, else the last one."""
+        if self._running is None or not self._running.is_alive():
+            done, loop = asyncio.Event(), asyncio.get_running_loop()
+
+            def run() -> None:
+                self._last = self._sample()
+                # The loop may have ended meanwhile.
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(done.set)
+
+            self._running = threading.Thread(target=run, name="telemetry", daemon=True)
+            self._running.start()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(done.wait(), within)
+        return self._last

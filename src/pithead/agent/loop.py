@@ -1,0 +1,373 @@
+"""The agent: heartbeats, takes the jobs that fit, has them run, and brings the results in.
+
+Guarantees, each with a test:
+
+- Running jobs never holds up a heartbeat, and nothing but a heartbeat's answer stops a job.
+- A finished result is on the disk before it is delivered, and is delivered until the coordinator has said yes or no: over
+  lost answers, an absent coordinator, and a restart of the agent.
+- What the coordinator takes for held but the agent does not have (an answer was lost, an earlier life was cut short) is
+  handed back at once, not left to lapse.
+- The first interruption finishes what runs and takes nothing new; the second one hands it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pithead.agent.delivery import NotTaken, deliver
+from pithead.agent.gpus import Inventory
+from pithead.agent.line import Line, Pace
+from pithead.agent.runners.base import RunFailed, Runner, RunResult
+from pithead.agent.spool import Finished, Spool
+from pithead.client import ApiError, AsyncMinerClient, PitheadError, Unauthorized
+from pithead.wire.miners import Assignment, HeartbeatAnswer, MinerView, Stop
+
+log = logging.getLogger(__name__)
+
+#: Heartbeats in the life of a lease, at the least: it survives that some of them are lost.
+_BEATS_IN_A_LEASE: Final = 4
+#: Jobs asked for beyond those that can be taken: others may be faster.
+_SPARE_OFFERS: Final = 4
+
+Telemetry = Callable[[], Awaitable[dict[str, Any]]]
+
+
+@dataclass(eq=False)
+class _Held:
+    """A job in the agent's hands."""
+
+    job_id: str
+    token: str
+    #: Whether the work is done, and only its delivery is left.
+    done: bool = False
+    #: Why the coordinator had it stopped, if it did.
+    stopped: str | None = None
+    task: asyncio.Task[None] | None = None
+    progress: tuple[float | None, str] = field(default=(None, ""))
+
+
+class Agent:
+    """Works for one miner until it is interrupted. For one event loop; `run` it once."""
+
+    def __init__(
+        self,
+        client: AsyncMinerClient,
+        runner: Runner,
+        spool: Spool,
+        *,
+        models: list[str] | None = None,
+        machine: Inventory | None = None,
+        pace: Pace | None = None,
+        telemetry: Telemetry | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`models`: those to offer; `None` is all that the runner has. `machine`: what was found here, to be compared with
+        what was registered. `client` should not retry: the agent does.
+        """
+        pace = pace or Pace()
+        self._client, self._runner, self._spool, self._pace = client, runner, spool, pace
+        self._models = runner.models() if models is None else models
+        self._machine = machine
+        self._telemetry, self._clock = telemetry, clock
+        self._line = Line(pace, clock)
+        self._interval = pace.heartbeat
+        self._held: dict[str, _Held] = {}
+        #: Jobs that were asked for, while the answer is not here.
+        self._accepting: set[str] = set()
+        #: Set whenever a job is out of the agent's hands, or an interruption came.
+        self._changed = asyncio.Event()
+        self._draining = asyncio.Event()
+        self._stopping = False
+        #: Hand-backs of jobs that are not known here.
+        self._strays: set[asyncio.Task[None]] = set()
+        self._status: str | None = None
+        self._group: asyncio.TaskGroup
+
+    def interrupt(self) -> None:
+        """The first time: take nothing new, and end once all is done. The second time: hand it back and end."""
+        if self._draining.is_set():
+            self._stopping = True
+            log.info("stopping: what runs is handed back")
+        else:
+            log.info("finishing %d jobs, taking no more; interrupt again to hand them back", len(self._held))
+        self._draining.set()
+        self._changed.set()
+
+    async def run(self) -> bool:
+        """Work until interrupted; whether everything was finished and delivered. Raises `ApiError` where the coordinator
+        does not take this miner for one of its own.
+        """
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                taking = self._group.create_task(self._take(), name="take")
+                beating = self._group.create_task(self._beat_on(), name="heartbeat")
+                await self._draining.wait()
+                await _cancelled(taking)
+                telling = self._group.create_task(self._say_draining(), name="drain")
+                whole = await self._finish()
+                await telling
+                await _cancelled(beating)
+                if self._strays:
+                    await asyncio.wait(self._strays, timeout=self._pace.farewell)
+                await _cancelled(*self._strays)
+        except BaseExceptionGroup as several:
+            # They are one story: whatever came first ended the others.
+            raise several.exceptions[0] from None
+        finally:
+            await self._runner.close()
+        return whole
+
+    # -- taking jobs
+
+    async def _take(self) -> None:
+        options: dict[str, Any] = {"models": self._models, "draining": False}
+        view = await self._line.insist(lambda: self._client.update(**options))
+        if self._machine is not None:
+            _compare(self._machine, view)
+        self._runner.prepare(view.max_concurrent)
+        log.info("at work as %s for %s", view.miner_id, ", ".join(self._models) or "no model")
+        for finished in await asyncio.to_thread(self._spool.pending):
+            held = self._hold(finished.job_id, finished.lease_token, done=True)
+            held.task = self._group.create_task(self._deliver_later(held, finished), name=held.job_id)
+        # The first heartbeat makes a new miner active, and tells what an earlier life left behind.
+        await self._beat()
+        while True:
+            free = view.max_concurrent - len(self._held)
+            if free <= 0:
+                await self._until_changed()
+                continue
+            began = self._clock()
+            taken = await self._take_offers(free)
+            # Where everything went to others, or nothing was held open for us: not at once again.
+            if not taken and self._clock() - began < self._pace.hold:
+                await asyncio.sleep(self._pace.idle)
+
+    async def _take_offers(self, free: int) -> int:
+        """Ask what there is, and take as much as is free; how many that were."""
+        taken = 0
+        try:
+            found = await self._line.insist(
+                lambda: self._client.available(limit=free + _SPARE_OFFERS, wait=self._pace.hold)
+            )
+        except Unauthorized:
+            raise
+        except ApiError as error:
+            log.warning("no jobs: %s", error)
+            return 0
+        for offer in found.jobs:
+            if taken == free:
+                break
+            taken += await self._accept(offer.job_id)
+        return taken
+
+    async def _accept(self, job_id: str) -> bool:
+        self._accepting.add(job_id)
+        try:
+            assignment = await self._line.accept(lambda: self._client.accept(job_id))
+        except Unauthorized:
+            raise
+        except ApiError as error:
+            log.info("%s went to another: %s", job_id, error.detail)
+            return False
+        finally:
+            self._accepting.discard(job_id)
+        self._interval = min(self._interval, assignment.lease_expires_in / _BEATS_IN_A_LEASE)
+        log.info("%s: attempt %d, %s", job_id, assignment.attempt, assignment.model)
+        held = self._hold(job_id, assignment.lease_token)
+        held.task = self._group.create_task(self._work(held, assignment), name=job_id)
+        return True
+
+    def _hold(self, job_id: str, token: str, *, done: bool = False) -> _Held:
+        held = self._held[job_id] = _Held(job_id, token, done)
+        return held
+
+    def _let_go(self, held: _Held) -> None:
+        # It may be held anew meanwhile, under another lease.
+        if self._held.get(held.job_id) is held:
+            del self._held[held.job_id]
+        self._changed.set()
+
+    # -- one job
+
+    async def _work(self, held: _Held, assignment: Assignment) -> None:
+        try:
+            try:
+                result = await self._run(held, assignment)
+            except RunFailed as failure:
+                await self._report(held, failure)
+                return
+            held.done = True
+            finished = await asyncio.to_thread(self._spool.add, held.job_id, held.token, result.data, result.metrics)
+            await self._deliver(held, finished)
+        except asyncio.CancelledError:
+            if held.stopped is None:
+                raise
+            log.info("%s stopped: it is %s", held.job_id, held.stopped)
+        finally:
+            # Being stopped by `_finish` is no end yet: it hands the job back first.
+            if not self._stopping or held.done or held.stopped:
+                self._let_go(held)
+
+    async def _run(self, held: _Held, assignment: Assignment) -> RunResult:
+        """Have it run, for as long as the attempt may take. Raises `RunFailed` only."""
+
+        def report(fraction: float | None, message: str) -> None:
+            held.progress = (fraction, message)
+
+        telling = self._group.create_task(self._tell_progress(held), name=f"progress of {held.job_id}")
+        try:
+            async with asyncio.timeout(assignment.attempt_expires_in):
+                return await self._runner.run(assignment, report)
+        except TimeoutError:
+            raise RunFailed("timeout", f"not done within {assignment.attempt_expires_in:.0f} s") from None
+        except RunFailed:
+            raise
+        except Exception:
+            log.exception("%s: the runner broke", held.job_id)
+            raise RunFailed("error", "the runner broke; the miner's log says how") from None
+        finally:
+            telling.cancel()
+
+    async def _report(self, held: _Held, failure: RunFailed) -> None:
+        kind, reason = failure.kind, failure.reason
+        log.warning("%s failed: %s: %s", held.job_id, kind, reason)
+        await self._say(lambda: self._client.fail(held.job_id, reason, kind, held.token), held)
+
+    async def _tell_progress(self, held: _Held) -> None:
+        said: tuple[float | None, str] | None = None
+        while True:
+            await asyncio.sleep(self._pace.progress)
+            if held.progress == said:
+                continue
+            said = held.progress
+            # Worth no second try: the next word comes soon, and heartbeats tell what else there is to know.
+            with contextlib.suppress(PitheadError):
+                await self._client.progress(held.job_id, *said, held.token)
+
+    async def _deliver_later(self, held: _Held, finished: Finished) -> None:
+        try:
+            log.info("%s: delivering what an earlier run left", held.job_id)
+            await self._deliver(held, finished)
+        finally:
+            self._let_go(held)
+
+    async def _deliver(self, held: _Held, finished: Finished) -> None:
+        try:
+            outcome = await deliver(self._client, self._line, self._spool, finished)
+        except NotTaken as refused:
+            log.warning("%s was not taken: %s", held.job_id, refused)
+        else:
+            log.info("%s completed: earned %s", held.job_id, outcome.earned)
+        await asyncio.to_thread(self._spool.remove, finished)
+
+    async def _say(self, call: Callable[[], Awaitable[object]], held: _Held) -> None:
+        """Say something of a job until it is heard; that it is somebody else's by now is an answer too."""
+        try:
+            await self._line.deliver(call)
+        except Unauthorized:
+            raise
+        except ApiError as error:
+            log.info("%s: %s", held.job_id, error)
+
+    # -- heartbeats
+
+    async def _beat_on(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            await self._beat()
+
+    async def _beat(self) -> None:
+        telemetry = await self._telemetry() if self._telemetry else None
+        known: set[str] = set()
+
+        async def call() -> HeartbeatAnswer:
+            # Anew for each try: what is held changes meanwhile.
+            known.update(self._held, self._accepting)
+            return await self._client.heartbeat(sorted(self._held) or None, telemetry)
+
+        answer = await self._line.insist(call)
+        for stop in answer.stop:
+            self._stop(stop)
+        known.update(self._held, self._accepting)
+        for lease in answer.leases:
+            if lease.job_id in known:
+                self._interval = min(self._pace.heartbeat, max(0.1, lease.expires_in / _BEATS_IN_A_LEASE))
+            else:
+                log.warning("%s is held without being known here: handed back", lease.job_id)
+                stray = self._group.create_task(self._hand_back(_Held(lease.job_id, "")), name=f"not {lease.job_id}")
+                self._strays.add(stray)
+                stray.add_done_callback(self._strays.discard)
+        if answer.miner_status != self._status:
+            log.info("the coordinator has this miner as %s", answer.miner_status)
+            self._status = answer.miner_status
+
+    def _stop(self, stop: Stop) -> None:
+        held = self._held.get(stop.job_id)
+        # What is done is delivered all the same: only the coordinator can tell whether it comes too late.
+        if held is not None and held.task is not None and not held.done:
+            held.stopped = stop.reason
+            held.task.cancel()
+
+    async def _hand_back(self, held: _Held) -> None:
+        await self._say(lambda: self._client.release(held.job_id, held.token or None), held)
+
+    # -- the end
+
+    async def _say_draining(self) -> None:
+        """Have no more jobs offered. It is a courtesy: nothing depends on its being heard."""
+        with contextlib.suppress(PitheadError, TimeoutError):
+            async with asyncio.timeout(self._pace.farewell):
+                await self._client.update(draining=True)
+                # An accept that was cut short may have been heard: the answer tells, and the job goes back.
+                await self._beat()
+
+    async def _finish(self) -> bool:
+        """Wait for what is held, or hand it back once asked to; whether all of it was finished and delivered."""
+        while self._held and not self._stopping:
+            only_deliveries = all(held.done for held in self._held.values())
+            try:
+                async with asyncio.timeout(self._pace.farewell if only_deliveries else None):
+                    await self._until_changed()
+            except TimeoutError:
+                if self._line.away:
+                    break
+        back = [held for held in self._held.values() if not held.done]
+        await _cancelled(*(held.task for held in back if held.task is not None))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pace.farewell if self._held else None):
+                await asyncio.gather(*(self._hand_back(held) for held in back))
+                while any(held.done for held in self._held.values()):
+                    await self._until_changed()
+        late = [held for held in self._held.values() if held.done]
+        for held in late:
+            log.warning("%s is done but not delivered: it is on the disk, and the next run delivers it", held.job_id)
+        await _cancelled(*(held.task for held in late if held.task is not None))
+        return not (back or late)
+
+    async def _until_changed(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+
+def _compare(machine: Inventory, view: MinerView) -> None:
+    """Say where the machine is not what it was registered as: only its owner knows which of the two is meant."""
+    if machine.note:
+        log.warning("%s", machine.note)
+    # The slots of a processor are for its owner to say.
+    if machine.gpu_type != view.gpu_type or (machine.has_gpu and machine.count < view.gpu_count):
+        registered, found = f"{view.gpu_count} × {view.gpu_type}", f"{machine.count} × {machine.gpu_type}"
+        log.warning("registered with %s, but what is found here is %s", registered, found)
+
+
+async def _cancelled(*tasks: asyncio.Task[None]) -> None:
+    """Cancel the tasks, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

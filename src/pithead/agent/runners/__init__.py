@@ -1,0 +1,1 @@
+"""How jobs are run: what a runner is (`base`), and the one that comes with Pithead (`llama`)."""

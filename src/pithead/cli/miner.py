@@ -1,0 +1,324 @@
+"""`pithead miner`: offer this machine, and work on jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import msgspec
+
+from pithead.agent import registration
+from pithead.agent.registration import Registration, Unusable
+from pithead.cli.output import emit, facts, fail, json_option, moment, table, wants_json
+from pithead.cli.profiles import DEFAULT_URL, SOMEBODY_LOOKS_ON
+from pithead.cli.profiles import load as load_profile
+from pithead.client import ApiError, MinerClient
+from pithead.client.environment import checked_key, checked_url
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: What a miner asks for its GPUs where its owner names no price, per GPU and hour.
+DEFAULT_PRICE: Final = "0.05"
+_LOG: Final = "%(asctime)s %(message)s"
+
+
+@click.group()
+def miner() -> None:
+    """Register this machine and work on jobs.
+
+    A registration is kept in a file that only you can read; --profile names it, where one machine has several.
+    """
+
+
+def _profile(command: F) -> F:
+    return click.option(
+        "--profile",
+        metavar="NAME",
+        envvar="PITHEAD_MINER_PROFILE",
+        default="default",
+        show_default=True,
+        help="Which registration of this machine.",
+    )(command)
+
+
+def _models_folder(command: F) -> F:
+    return click.option(
+        "--models-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="PITHEAD_MODELS_DIR",
+        help="A folder of GGUF files; default: pithead/models in your data folder.",
+    )(command)
+
+
+def _identity(command: F) -> F:
+    """The options that say which miner, of which coordinator, with which key."""
+    command = click.option("--miner-id", metavar="ID", help="Work as this miner, without a registration here.")(command)
+    command = click.option("--key", metavar="KEY", help="A key in place of the saved one, as after a rotation.")(
+        command
+    )
+    command = click.option("--url", metavar="URL", help="The coordinator, if it has moved.")(command)
+    return _profile(command)
+
+
+# ---- register
+
+
+@miner.command()
+@click.option(
+    "--url",
+    metavar="URL",
+    help=f"The coordinator [env PITHEAD_URL; default: that of 'pithead login', else {DEFAULT_URL}].",
+)
+@click.option("--key", metavar="KEY", hidden=True, help="Registering needs none; taken as by every other command.")
+@click.option("--name", help="What others see of it; default: this host's name.")
+@click.option("--gpu-type", metavar="TYPE", help="Such as v100; default: what is found, cpu without a GPU.")
+@click.option("--gpu-count", type=click.IntRange(1), help="How many GPUs (for cpu: slots); default: what is found.")
+@click.option("--location", default="unspecified", show_default=True, help="Where it is, in your words.")
+@click.option("--price", metavar="AMOUNT", default=DEFAULT_PRICE, show_default=True, help="Per GPU and hour.")
+@click.option("--max-concurrent", type=click.IntRange(1), default=1, show_default=True, help="Jobs at a time.")
+@click.option("--model", "models", multiple=True, help="Offer only this model; may be repeated. Default: all found.")
+@click.option("--token", metavar="TOKEN", help="An enrolment token, where the operator asks for one.")
+@click.option("--force", is_flag=True, help="Replace the registration that is there; its key is lost for good.")
+@_profile
+@json_option
+def register(
+    url: str | None,
+    key: str | None,
+    name: str | None,
+    gpu_type: str | None,
+    gpu_count: int | None,
+    location: str,
+    price: str,
+    max_concurrent: int,
+    models: tuple[str, ...],
+    token: str | None,
+    force: bool,
+    profile: str,
+) -> None:
+    """Make this machine known to a coordinator, and keep the key that it gives."""
+    to = checked_url(url or os.environ.get("PITHEAD_URL") or load_profile(None).url or DEFAULT_URL)
+    if gpu_type is None or gpu_count is None:
+        from pithead.agent.gpus import discover
+
+        found = discover()
+        # A number that was found belongs to the type that was found.
+        same = gpu_type is None or gpu_type.lower() == found.gpu_type
+        gpu_type, gpu_count = gpu_type or found.gpu_type, gpu_count or (found.count if same else 1)
+    fields: dict[str, Any] = {
+        "name": name or platform.node() or "miner",
+        "gpu_type": gpu_type,
+        "gpu_count": gpu_count,
+        "location": location,
+        "price_per_hour": price,
+        "max_concurrent": max_concurrent,
+        "models": list(models) or None,
+        "enrollment_token": token,
+    }
+    try:
+        answer, file = registration.create(
+            profile,
+            lambda: MinerClient.register(to, **fields, retry_for=SOMEBODY_LOOKS_ON),
+            lambda a: Registration(url=to, miner_id=a.miner_id, key=a.api_key, models=list(models) or None),
+            replace=force,
+        )
+    except Unusable as unusable:
+        fail(str(unusable))
+    more = "" if profile == "default" else f" --profile {profile}"
+    emit(
+        msgspec.to_builtins(answer) | {"url": to, "path": str(file)},
+        lambda: click.echo(
+            f"Registered {fields['name']} as {answer.miner_id}: {gpu_count} × {gpu_type} at {price} an hour "
+            f"({answer.status}).\nIts key is in {file}. Start it with: pithead miner run{more}"
+        ),
+    )
+
+
+# ---- run
+
+
+@miner.command()
+@_models_folder
+@click.option(
+    "--context", type=click.IntRange(64), default=4096, show_default=True, help="Tokens of prompt and answer."
+)
+@click.option(
+    "--gpu-layers", type=click.IntRange(-1), default=-1, show_default=True, help="Layers on the GPU; -1: all."
+)
+@click.option("--threads", type=click.IntRange(0), default=0, help="Processor threads of a job; default: shared out.")
+@_identity
+@json_option
+def run(
+    models_dir: Path | None,
+    context: int,
+    gpu_layers: int,
+    threads: int,
+    profile: str,
+    url: str | None,
+    key: str | None,
+    miner_id: str | None,
+) -> None:
+    """Work on jobs until interrupted.
+
+    The first Ctrl-C (or SIGTERM) finishes what runs and takes nothing new; the second one hands it back. With --json, the
+    log on standard error is a JSON object a line.
+    """
+    who = _who(profile, url, key, miner_id)
+    _log_to_stderr()
+    from pithead.agent.runners.llama import Llama, Options, catalogue
+
+    found = catalogue(models_dir or registration.models_folder())
+    offered = sorted(found) if who.models is None else who.models
+    if missing := [name for name in offered if name not in found]:
+        fail(f"there is no model {missing[0]!r} here; see 'pithead miner models', or register without it")
+    if not offered:
+        fail(f"there is no model here; put a GGUF file into {models_dir or registration.models_folder()}")
+    runner = Llama(found, Options(context=context, gpu_layers=gpu_layers, threads=threads))
+    try:
+        whole = asyncio.run(_work(who, runner, offered))
+    except ApiError as error:
+        if error.status in (401, 404):
+            fail(_not_known(who, error))
+        raise
+    if wants_json():
+        emit({"finished": whole}, lambda: None)
+    if not whole:
+        sys.exit(130)
+
+
+async def _work(who: Registration, runner: Any, models: list[str]) -> bool:
+    from pithead.agent.gpus import Sampler, discover
+    from pithead.agent.loop import Agent
+    from pithead.agent.spool import InUse, Spool
+    from pithead.client import AsyncMinerClient
+
+    spool = Spool(registration.spool_of(who.miner_id))
+    machine = discover()
+    telemetry = Sampler().take if machine.has_gpu else None
+    async with AsyncMinerClient(who.url, who.miner_id, who.key, retry_for=0) as client:
+        agent = Agent(client, runner, spool, models=models, machine=machine, telemetry=telemetry)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, agent.interrupt)
+        try:
+            with spool.lock():
+                return await agent.run()
+        except InUse:
+            fail(f"{who.miner_id} runs already on this machine; stop that one first, or register another --profile")
+
+
+# ---- looking
+
+
+@miner.command()
+@_models_folder
+@json_option
+def models(models_dir: Path | None) -> None:
+    """The models at hand, by the names that jobs use."""
+    from pithead.agent.runners.llama import catalogue
+
+    folder = models_dir or registration.models_folder()
+    found = catalogue(folder)
+    rows: list[dict[str, Any]] = [
+        {"model": name, "path": str(path), "bytes": path.stat().st_size} for name, path in sorted(found.items())
+    ]
+
+    def show() -> None:
+        table(("MODEL", ">MB", "FILE"), ((r["model"], f"{r['bytes'] / 1e6:.0f}", r["path"]) for r in rows))
+        click.echo(f"Put further GGUF files into {folder}.")
+
+    emit(rows, show)
+
+
+@miner.command()
+@_identity
+@json_option
+def status(profile: str, url: str | None, key: str | None, miner_id: str | None) -> None:
+    """How the coordinator sees this miner, and what it has earned."""
+    who = _who(profile, url, key, miner_id)
+    with _client(who) as client:
+        try:
+            view, stats = client.get(), client.stats()
+        except ApiError as error:
+            if error.status in (401, 404):
+                fail(_not_known(who, error))
+            raise
+
+    def show() -> None:
+        facts(
+            miner=view.miner_id,
+            name=view.name,
+            status=view.status,
+            machine=f"{view.gpu_count} × {view.gpu_type} at {view.price_per_hour} an hour",
+            models="any" if view.models is None else ", ".join(view.models) or "none",
+            last_seen=moment(view.last_seen_at),
+            jobs=stats.total_jobs,
+            success=f"{stats.success_rate:.0%}",
+            earnings=stats.earnings,
+            per_gpu_hour=stats.earnings_per_gpu_hour,
+        )
+
+    emit({"miner": msgspec.to_builtins(view), "stats": msgspec.to_builtins(stats)}, show)
+
+
+# ---- who
+
+
+def _who(profile: str, url: str | None, key: str | None, miner_id: str | None) -> Registration:
+    """Which miner to be: as named with id, URL and key, or as registered here."""
+    miner_id = miner_id or os.environ.get("PITHEAD_MINER_ID")
+    if miner_id:
+        key = key or os.environ.get("PITHEAD_KEY")
+        if not key:
+            fail(f"there is no key for {miner_id}; give --key, or set PITHEAD_KEY")
+        to = checked_url(url or os.environ.get("PITHEAD_URL") or DEFAULT_URL)
+        return Registration(url=to, miner_id=miner_id, key=checked_key(key))
+    try:
+        who = registration.load(profile)
+    except Unusable as unusable:
+        fail(str(unusable))
+    elsewhere = os.environ.get("PITHEAD_URL")
+    if not url and elsewhere and checked_url(elsewhere) != checked_url(who.url):
+        # A key goes nowhere but where it is from, unless its owner says so for this very command.
+        fail(f"this miner is registered at {who.url}, but PITHEAD_URL is {elsewhere}; name the right one with --url")
+    # PITHEAD_KEY does not count here: in the same shell it is a client's as a rule, and of no use to a miner.
+    return msgspec.structs.replace(who, url=checked_url(url or who.url), key=checked_key(key or who.key))
+
+
+def _client(who: Registration) -> MinerClient:
+    return MinerClient(who.url, who.miner_id, who.key, retry_for=SOMEBODY_LOOKS_ON)
+
+
+def _not_known(who: Registration, error: ApiError) -> str:
+    return (
+        f"{who.url} does not take {who.miner_id} for one of its miners ({error.detail}); "
+        "if its key was changed give --key, else register again with --force"
+    )
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines() if wants_json() else logging.Formatter(_LOG, "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    # A line for every request is for those who look for a fault.
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _JsonLines(logging.Formatter):
+    """A JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"at": record.created, "level": record.levelname.lower(), "message": record.getMessage()}
+        with contextlib.suppress(IndexError, TypeError):
+            if record.exc_info and record.exc_info[0] is not None:
+                line["error"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
