@@ -31,6 +31,7 @@ class TestSigner:
     def __init__(self) -> None:
         self._key = Ed25519PrivateKey.generate()
         self.key_id = receipts.key_id(self._key.public_key())
+        self.public_key = self._key.public_key().public_bytes_raw()
 
     def sign(self, receipt: receipts.Receipt) -> str:
         return receipts.sign(receipt, self._key)

@@ -58,6 +58,7 @@ class ReceiptSigner:
             raise StoreError(f"{file} is not an Ed25519 key")
         self._key = key
         self.key_id = receipts.key_id(key.public_key())
+        self.public_key = key.public_key().public_bytes_raw()
 
     def sign(self, receipt: receipts.Receipt) -> str:
         return receipts.sign(receipt, self._key)

@@ -30,6 +30,7 @@ from pithead.client.errors import (
     Unreachable,
     WaitTimeout,
 )
+from pithead.client.receipts import verify as verify_receipt
 from pithead.client.sync import Client, MinerClient
 from pithead.client.watch import TERMINAL
 
@@ -58,4 +59,5 @@ __all__ = [
     "Unauthorized",
     "Unreachable",
     "WaitTimeout",
+    "verify_receipt",
 ]

@@ -27,6 +27,7 @@ from pithead.wire.miners import (
     Metrics,
     MinerView,
     Progressed,
+    ReceiptKeys,
     Registered,
     RegisterMiner,
     Returned,
@@ -237,3 +238,7 @@ class AsyncMinerClient(AsyncDriver):
     async def stats(self) -> Stats:
         """What the miner has done and earned."""
         return await self._run(calls.stats(self.miner_id))
+
+    async def receipt_keys(self) -> ReceiptKeys:
+        """What `verify_receipt` checks a receipt with: fetch it once, and keep it."""
+        return await self._run(calls.receipt_keys())

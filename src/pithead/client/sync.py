@@ -26,6 +26,7 @@ from pithead.wire.miners import (
     Metrics,
     MinerView,
     Progressed,
+    ReceiptKeys,
     Registered,
     RegisterMiner,
     Returned,
@@ -247,3 +248,7 @@ class MinerClient(SyncDriver):
     def stats(self) -> Stats:
         """What the miner has done and earned."""
         return self._run(calls.stats(self.miner_id))
+
+    def receipt_keys(self) -> ReceiptKeys:
+        """What `verify_receipt` checks a receipt with: fetch it once, and keep it."""
+        return self._run(calls.receipt_keys())

@@ -98,6 +98,10 @@ class Signer(Protocol):
 
     @property
     def key_id(self) -> str: ...
+    @property
+    def public_key(self) -> bytes:
+        """The 32 bytes that others check its signatures with."""
+
     def sign(self, receipt: Receipt) -> str: ...
 
 

@@ -15,12 +15,16 @@ from pithead.http.limits import Limiter
 from pithead.http.middleware import Keys, Problems, RateLimits, RequestId, Rule
 from pithead.http.openapi import document
 from pithead.settings import RateLimits as Limits
+from pithead.wire.endpoints import ENDPOINTS
 
 #: Importing them binds their handlers.
 AUDIENCES = (miners, jobs, admin)
 
 #: What needs no key. `POST /v1/miners` is how one gets a key.
-_PUBLIC = frozenset({("POST", "/v1/miners"), ("GET", "/healthz"), ("GET", "/openapi.json"), ("GET", "/")})
+_PUBLIC = frozenset(
+    {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS if endpoint.audience == "public"}
+    | {("GET", "/openapi.json"), ("GET", "/")}
+)
 
 #: The ends of the paths that are job operations (`wire.endpoints` says the same; a test compares).
 JOB_OPERATIONS = ("/accept", "/complete", "/fail", "/release")

@@ -1,5 +1,6 @@
 """The Miner API."""
 
+import base64
 from collections.abc import AsyncIterator
 
 from msgspec import UNSET
@@ -211,3 +212,12 @@ async def _chunks(call: Call) -> AsyncIterator[bytes]:
 @handles("miner_stats")
 async def stats(call: Call) -> wire.Stats:
     return shapes.stats(call.exchange.peek(lambda tx: miners.find(tx, call.caller.id)))
+
+
+@handles("receipt_keys")
+async def receipt_keys(call: Call) -> wire.ReceiptKeys:
+    signer = call.exchange.signer
+    key = wire.ReceiptKey(
+        key_id=signer.key_id, algorithm="Ed25519", public_key=base64.b64encode(signer.public_key).decode()
+    )
+    return wire.ReceiptKeys(keys=[key])

@@ -86,6 +86,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
        request=miners.Progress, body_optional=True, problems=(409, 422), lease_token=True),
     _e("upload_result", "PUT", _JOB + "/result", "miner", "Send the bytes of the result", miners.Uploaded,
        raw_request=True, problems=(409,), lease_token=True),
+    _e("receipt_keys", "GET", "/v1/receipt-keys", "public", "What receipts are checked with", miners.ReceiptKeys),
     # The client's side.
     _e("submit_job", "POST", "/v1/jobs", "client", "Submit a job", jobs.Submitted,
        request=jobs.SubmitJob, status=201, problems=(402, 422), idempotent=True),

@@ -214,6 +214,21 @@ class Receipt(Answer):
     signature: str
 
 
+class ReceiptKey(Answer):
+    """What receipts are checked with."""
+
+    key_id: str
+    algorithm: Literal["Ed25519"]
+    #: The 32 bytes of the public key, base64.
+    public_key: str
+
+
+class ReceiptKeys(Answer):
+    """The keys with which this coordinator signs."""
+
+    keys: list[ReceiptKey]
+
+
 class Completed(Answer):
     """The job's outcome. Completing again with the same hash is answered with the same."""
 

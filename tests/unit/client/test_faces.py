@@ -34,6 +34,7 @@ MINER_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "release_job": ("release", ("job_1",), {"lease_token": "t"}),
     "report_progress": ("progress", ("job_1", 0.5), {"lease_token": "t"}),
     "upload_result": ("upload", ("job_1", b"bytes"), {"lease_token": "t"}),
+    "receipt_keys": ("receipt_keys", (), {}),
 }
 CLIENT_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "submit_job": ("submit", ("gpt2", {"a": 1}), {"price": "0.05"}),
