@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.http.exchange import Api, Clock, World, connect, run_world
-from tests.http.server import OPERATOR_KEY, serve
+from tests.http.server import OPERATOR_KEY, UNLIMITED, serve
 
 _numbers = itertools.count()
 
@@ -25,10 +25,8 @@ def roomy_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Another one, without rate limits, and with a limit on results that a test can reach."""
     with serve(
         tmp_path_factory.mktemp("roomy"),
-        PITHEAD_RATE_LIMITS__REQUESTS_PER_MINUTE="0",
-        PITHEAD_RATE_LIMITS__JOB_OPERATIONS_PER_MINUTE="0",
-        PITHEAD_RATE_LIMITS__REGISTRATIONS_PER_MINUTE="0",
         PITHEAD_HTTP__MAX_RESULT_BYTES="4000000",
+        **UNLIMITED,
     ) as url:
         yield url
 

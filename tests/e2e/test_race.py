@@ -3,15 +3,25 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from tests.http.exchange import JOB, Miner, body, connect
-from tests.http.server import OPERATOR_KEY
+from tests.http.server import OPERATOR_KEY, UNLIMITED, serve
 
 MINERS, JOBS, BATCH = 32, 1000, 250
 
 
-async def test_each_job_goes_to_exactly_one_miner(roomy_url: str) -> None:
-    async with connect(roomy_url, OPERATOR_KEY) as api:
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A coordinator of its own: jobs that other tests left for `any` machine would be raced for too."""
+    with serve(tmp_path, **UNLIMITED) as url:
+        yield url
+
+
+async def test_each_job_goes_to_exactly_one_miner(url: str) -> None:
+    async with connect(url, OPERATOR_KEY) as api:
         client = await api.client(JOBS)
         work = JOB | {"gpu_type": "race"}
         queued: list[str] = []
@@ -26,7 +36,7 @@ async def test_each_job_goes_to_exactly_one_miner(roomy_url: str) -> None:
             """Take what is offered until nothing is: the jobs acknowledged, with their lease tokens."""
             # All see the same head of the queue. There are more of them than offers, so some come second each time.
             order = random.Random(made.id)
-            async with connect(roomy_url, "") as own:  # a connection of its own, as each miner has
+            async with connect(url, "") as own:  # a connection of its own, as each miner has
                 miner = Miner(own.http, made.key, made.base)
                 taken: list[tuple[str, str]] = []
                 while offered := await miner.offered(limit=20):

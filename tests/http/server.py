@@ -14,6 +14,12 @@ from typing import IO
 
 OPERATOR_KEY = "key_of-the-operator-of-these-tests"
 
+#: For those who make more calls than miners may by default.
+UNLIMITED = {
+    f"PITHEAD_RATE_LIMITS__{limit}": "0"
+    for limit in ("REQUESTS_PER_MINUTE", "JOB_OPERATIONS_PER_MINUTE", "REGISTRATIONS_PER_MINUTE")
+}
+
 _LISTENS = re.compile(r"^pithead serves on (http://\S+)$")
 
 
