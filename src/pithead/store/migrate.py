@@ -1,4 +1,8 @@
-"""Versioned migrations: `migrations/NNNN_name.sql`, each in one transaction, counted in `PRAGMA user_version`."""
+"""Versioned migrations, each in one transaction, counted in `PRAGMA user_version`.
+
+`migrations/sqlite/NNNN_name.sql`, and the same in `migrations/postgres` under the same number and name: the tables and
+columns that they lead to are the same, and a test compares.
+"""
 
 from importlib.resources import files
 
@@ -7,11 +11,11 @@ from sqlcipher3 import dbapi2
 from pithead.store.errors import StoreError
 
 
-def migrations() -> list[tuple[int, str]]:
-    """All migrations, in order: their numbers and texts."""
+def migrations(dialect: str) -> list[tuple[int, str]]:
+    """All migrations of a database, `sqlite` or `postgres`, in order: their numbers and texts."""
     found = [
         (int(entry.name[:4]), entry.read_text(encoding="utf-8"))
-        for entry in files("pithead.store").joinpath("migrations").iterdir()
+        for entry in files("pithead.store").joinpath("migrations", dialect).iterdir()
         if entry.name.endswith(".sql")
     ]
     return sorted(found)
@@ -24,7 +28,7 @@ def migrate(connection: dbapi2.Connection) -> int:
     """
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        known = migrations()
+        known = migrations("sqlite")
         if version > known[-1][0]:
             raise StoreError(
                 f"the database is at version {version} and this program knows up to {known[-1][0]}: "

@@ -1,6 +1,8 @@
-"""Loads `queries.sql`: every query under its name, with the columns of the entities filled in."""
+"""Loads `queries.sql`: every query under its name, with the columns of the entities filled in, for each database."""
 
+import itertools
 import re
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Final
 
@@ -28,20 +30,31 @@ def _substitutions() -> dict[str, str]:
     return filled
 
 
-def load() -> dict[str, str]:
-    """All queries by name."""
-    text = files("pithead.store").joinpath("queries.sql").read_text(encoding="utf-8")
-    substitutions = _substitutions()
-    queries: dict[str, str] = {}
+def _named(file: str) -> Iterator[tuple[str, str]]:
+    text = files("pithead.store").joinpath(file).read_text(encoding="utf-8")
     for part in re.split(r"^-- name: ", text, flags=re.MULTILINE)[1:]:
         name, _, body = part.partition("\n")
         lines = [line for line in body.splitlines() if not line.startswith("--")]
-        sql = "\n".join(lines).strip()
+        yield name.strip(), "\n".join(lines).strip()
+
+
+def load(*names: str) -> dict[str, str]:
+    """All queries by name, from these files; what a later one has counts."""
+    substitutions = _substitutions()
+    queries: dict[str, str] = {}
+    for name, sql in itertools.chain.from_iterable(map(_named, names)):
         for placeholder, value in substitutions.items():
             sql = sql.replace(placeholder, value)
-        queries[name.strip()] = sql
+        queries[name] = sql
     return queries
 
 
-#: All queries by name.
-QUERIES: Final = load()
+def _for_psycopg(sql: str) -> str:
+    """The query with `%(name)s` for `:name`."""
+    return re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", sql.replace("%", "%%"))
+
+
+#: All queries by name, as `sqlcipher3` takes them.
+SQLITE: Final = load("queries.sql")
+#: All queries by name, as `psycopg` takes them.
+POSTGRES: Final = {name: _for_psycopg(sql) for name, sql in load("queries.sql", "queries_postgres.sql").items()}

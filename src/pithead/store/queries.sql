@@ -1,9 +1,15 @@
 -- Every query of the store: a name, a sentence, and the text. {job}, {miner} … are the columns of that entity, in the
 -- order of its struct; {HELD} and {OPEN} are the states as the partial indexes spell them, so that those are used.
+-- Written in what SQLite and PostgreSQL both understand; the few that cannot be have a counterpart in
+-- queries_postgres.sql. Truth is TRUE and FALSE, a sum is cast to BIGINT, least and greatest are a CASE.
+
+-- name: next_account
+-- The first of some free account numbers.
+SELECT max(max(seq) + 1, 100) FROM accounts
 
 -- name: new_account
--- Open an account with the next free number.
-INSERT INTO accounts (seq, owner, kind) SELECT max(max(seq) + 1, 100), :owner, :kind FROM accounts RETURNING seq
+-- Open an account.
+INSERT INTO accounts (seq, owner, kind) VALUES (:seq, :owner, :kind)
 
 -- name: add_transfer
 -- Append one transfer to the ledger.
@@ -20,7 +26,7 @@ SELECT balance FROM accounts WHERE seq = :account
 
 -- name: balances_by_kind
 -- The sum of each class of account.
-SELECT kind, sum(balance) FROM accounts GROUP BY kind
+SELECT kind, CAST(sum(balance) AS BIGINT) FROM accounts GROUP BY kind
 
 -- name: add_key
 -- Store a key's digest.
@@ -69,7 +75,7 @@ WHERE seq = :seq
 
 -- name: beat
 -- The miner was heard of.
-UPDATE miners SET last_seen_at = :now, offline_at = :offline_at, online = 1 WHERE seq = :miner
+UPDATE miners SET last_seen_at = :now, offline_at = :offline_at, online = TRUE WHERE seq = :miner
 
 -- name: count_ended
 -- Count an attempt that ended.
@@ -132,7 +138,7 @@ WHERE seq = :seq AND state = :was_state AND attempts = :was_attempts
 -- name: job_details
 -- Who has or had the job, and what was measured.
 SELECT m.id, m.name, (SELECT metrics FROM attempts WHERE job = :job AND number = :attempt)
-FROM (SELECT 1) LEFT JOIN miners m ON m.seq = :miner
+FROM (SELECT 1) AS one LEFT JOIN miners m ON m.seq = :miner
 
 -- name: jobs_page
 -- Some jobs, the newest first.
@@ -171,11 +177,12 @@ SELECT {job} FROM jobs WHERE miner = :miner AND state IN {HELD}
 
 -- name: renew_all
 -- Renew all leases of a miner.
-UPDATE jobs SET lease_expires_at = min(:expires_at, lease_limit_at) WHERE miner = :miner AND state IN {HELD}
+UPDATE jobs SET lease_expires_at = CASE WHEN lease_limit_at < :expires_at THEN lease_limit_at ELSE :expires_at END
+WHERE miner = :miner AND state IN {HELD}
 
 -- name: renew_one
 -- Renew one lease of a miner.
-UPDATE jobs SET lease_expires_at = min(:expires_at, lease_limit_at)
+UPDATE jobs SET lease_expires_at = CASE WHEN lease_limit_at < :expires_at THEN lease_limit_at ELSE :expires_at END
 WHERE id = :id AND miner = :miner AND state IN {HELD}
 
 -- name: add_attempt
@@ -242,7 +249,7 @@ SELECT {job} FROM jobs WHERE deadline <= :now AND state IN {OPEN} ORDER BY deadl
 
 -- name: mark_offline
 -- Miners whose time without a heartbeat is up go offline.
-UPDATE miners SET online = 0 WHERE online AND offline_at <= :now
+UPDATE miners SET online = FALSE WHERE online AND offline_at <= :now
 
 -- name: due
 -- Whether any lease, deadline or miner is due at `now`.

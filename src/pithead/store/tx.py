@@ -1,0 +1,310 @@
+"""One transaction over whatever understands `execute(sql, values)`: `sqlcipher3` and `psycopg` both do.
+
+What differs between databases is not here but in the queries that are given to it (`store.queries`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from pithead.core.jobs import HELD, Attempt, Job, State
+from pithead.core.miners import Admission, Miner
+from pithead.core.money import Transfer
+from pithead.exchange.events import Event
+from pithead.exchange.ports import AuditRecord, Client, Details, Held, JobFilter, Kept, Key, Notice, Settlement
+
+#: Beyond every row number.
+_TOP: Final = 2**62
+_STATE: Final = {str(s): s for s in State}
+_ADMISSION: Final = {str(a): a for a in Admission}
+_JOB_STATE_AT: Final = Job.__struct_fields__.index("state")
+_JOB_FLAG_AT: Final = Job.__struct_fields__.index("require_result")
+_OPEN_STATES: Final = HELD | {State.QUEUED}
+
+
+def _job(row: Sequence[Any]) -> Job:
+    fields = list(row)
+    fields[_JOB_STATE_AT] = _STATE[fields[_JOB_STATE_AT]]
+    fields[_JOB_FLAG_AT] = bool(fields[_JOB_FLAG_AT])
+    return Job(*fields)
+
+
+def _miner(row: Sequence[Any]) -> Miner:
+    fields = dict(zip(Miner.__struct_fields__, row, strict=True))
+    models = fields["models"]
+    fields["models"] = None if models is None else frozenset(msgspec.json.decode(models))
+    fields["admission"] = _ADMISSION[fields["admission"]]
+    fields["draining"] = bool(fields["draining"])
+    fields["online"] = bool(fields["online"])
+    return Miner(**fields)
+
+
+def _miner_row(miner: Miner) -> dict[str, Any]:
+    row = msgspec.structs.asdict(miner)
+    row["models"] = None if miner.models is None else msgspec.json.encode(sorted(miner.models)).decode()
+    row["admission"] = str(miner.admission)
+    return row
+
+
+class SqlTx:
+    """The store's side of one transaction (see `exchange.ports.Tx`)."""
+
+    def __init__(self, execute: Callable[[str, Mapping[str, Any]], Any], queries: Mapping[str, str]) -> None:
+        """`execute` gives a cursor; `queries` are those of its dialect, by name."""
+        self._execute = execute
+        self._queries = queries
+        self.events: list[Event] = []
+
+    def _one(self, query: str, **values: Any) -> Any:
+        return self._execute(self._queries[query], values).fetchone()
+
+    def _all(self, query: str, **values: Any) -> list[Any]:
+        return list(self._execute(self._queries[query], values).fetchall())
+
+    def _do(self, query: str, **values: Any) -> int:
+        return int(self._execute(self._queries[query], values).rowcount)
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    # -- accounts and the ledger
+
+    def new_account(self, owner: str, kinds: Sequence[str]) -> int:
+        first = int(self._one("next_account")[0])
+        for seq, kind in enumerate(kinds, first):
+            self._do("new_account", seq=seq, owner=owner, kind=kind)
+        return first
+
+    def post(self, now: float, transfers: Sequence[Transfer]) -> None:
+        for t in transfers:
+            self._do("add_transfer", at=now, **msgspec.structs.asdict(t))
+            self._do("move_balance", account=t.debit, amount=-t.amount)
+            self._do("move_balance", account=t.credit, amount=t.amount)
+
+    def balance(self, account: int) -> int:
+        row = self._one("balance", account=account)
+        return int(row[0]) if row else 0
+
+    def balances_by_kind(self) -> dict[str, int]:
+        return dict(self._all("balances_by_kind"))
+
+    # -- keys
+
+    def add_key(self, key: Key) -> None:
+        self._do("add_key", **msgspec.structs.asdict(key))
+
+    def key(self, digest: bytes) -> Key | None:
+        row = self._one("key", digest=digest)
+        return Key(*row) if row else None
+
+    def end_keys(self, owner: str, at: float) -> int:
+        return self._do("end_keys", owner=owner, at=at)
+
+    def has_operator_key(self) -> bool:
+        return bool(self._one("has_operator_key")[0])
+
+    # -- clients
+
+    def add_client(self, client: Client) -> None:
+        self._do("add_client", **msgspec.structs.asdict(client))
+
+    def client_by_id(self, client_id: str) -> Client | None:
+        row = self._one("client_by_id", id=client_id)
+        return Client(*row) if row else None
+
+    def client_by_seq(self, seq: int) -> Client | None:
+        row = self._one("client_by_seq", seq=seq)
+        return Client(*row) if row else None
+
+    def clients_page(self, before: int | None, limit: int) -> list[Client]:
+        return [Client(*row) for row in self._all("clients_page", before=before or _TOP, limit=limit)]
+
+    # -- miners
+
+    def add_miner(self, miner: Miner) -> None:
+        self._do("add_miner", **_miner_row(miner))
+
+    def miner_by_id(self, miner_id: str) -> Miner | None:
+        row = self._one("miner_by_id", id=miner_id)
+        return _miner(row) if row else None
+
+    def save_miner(self, miner: Miner) -> None:
+        self._do("save_miner", **_miner_row(miner))
+
+    def beat(self, miner: int, now: float, offline_at: float) -> None:
+        self._do("beat", miner=miner, now=now, offline_at=offline_at)
+
+    def count_ended(
+        self,
+        miner: int,
+        outcome: str,
+        *,
+        wall: float = 0.0,
+        gpu_seconds: float = 0.0,
+        earned: int = 0,
+        undo: bool = False,
+    ) -> None:
+        one = -1 if undo else 1
+        counts = {name: one if name == outcome else 0 for name in ("completed", "failed", "lapsed")}
+        self._do("count_ended", miner=miner, wall=wall, gpu_seconds=gpu_seconds, earned=earned, **counts)
+
+    def miners_page(self, before: int | None, limit: int, status: str | None) -> list[Miner]:
+        return [_miner(row) for row in self._all("miners_page", before=before or _TOP, limit=limit, status=status)]
+
+    def miners_by_status(self) -> dict[str, int]:
+        return dict(self._all("miners_by_status"))
+
+    def set_telemetry(self, miner: int, now: float, body: bytes) -> None:
+        self._do("set_telemetry", miner=miner, now=now, body=body)
+
+    def telemetry(self, miner: int) -> bytes | None:
+        row = self._one("telemetry", miner=miner)
+        return row[0] if row else None
+
+    # -- enrolment
+
+    def add_enrollment_token(self, digest: bytes, uses: int, expires_at: float) -> None:
+        self._do("add_enrollment_token", digest=digest, uses=uses, expires_at=expires_at)
+
+    def use_enrollment_token(self, digest: bytes, now: float) -> bool:
+        return self._do("use_enrollment_token", digest=digest, now=now) == 1
+
+    # -- jobs
+
+    def add_job(self, job: Job, body: bytes) -> Job:
+        row = msgspec.structs.asdict(job)
+        del row["seq"]
+        row["state"] = str(job.state)
+        seq = int(self._one("add_job", **row)[0])
+        self._do("add_input", job=seq, body=body)
+        return msgspec.structs.replace(job, seq=seq)
+
+    def job_by_id(self, job_id: str) -> Job | None:
+        row = self._one("job_by_id", id=job_id)
+        return _job(row) if row else None
+
+    def job_input(self, job: int) -> bytes:
+        return bytes(self._one("job_input", job=job)[0])
+
+    def save_job(self, before: Job, after: Job) -> bool:
+        row = msgspec.structs.asdict(after)
+        row["state"] = str(after.state)
+        return self._do("save_job", was_state=str(before.state), was_attempts=before.attempts, **row) == 1
+
+    def job_details(self, job: Job) -> Details:
+        return Details(*self._one("job_details", job=job.seq, miner=job.miner, attempt=job.completed_attempt))
+
+    def jobs_page(self, where: JobFilter, before: int | None, limit: int) -> list[Job]:
+        if where.client is None:
+            query = "jobs_page"
+        else:
+            query = "client_open_jobs_page" if where.state in _OPEN_STATES else "client_jobs_page"
+        rows = self._all(query, before=before or _TOP, limit=limit, **msgspec.structs.asdict(where))
+        return [_job(row) for row in rows]
+
+    def jobs_by_state(self) -> dict[str, int]:
+        return dict(self._all("jobs_by_state"))
+
+    def held(self, miner: int) -> list[Held]:
+        return [Held(*row) for row in self._all("held", miner=miner)]
+
+    def held_jobs(self, miner: int) -> list[Job]:
+        return [_job(row) for row in self._all("held_jobs", miner=miner)]
+
+    def renew(self, miner: int, job_ids: Sequence[str] | None, expires_at: float) -> None:
+        if job_ids is None:
+            self._do("renew_all", miner=miner, expires_at=expires_at)
+        else:
+            for job_id in job_ids:
+                self._do("renew_one", miner=miner, id=job_id, expires_at=expires_at)
+
+    # -- attempts
+
+    def add_attempt(self, attempt: Attempt) -> None:
+        self._do("add_attempt", **msgspec.structs.asdict(attempt))
+
+    def newest_attempt(self, job: int, miner: int, token: str | None) -> Attempt | None:
+        if token is None:
+            row = self._one("newest_attempt", job=job, miner=miner)
+        else:
+            row = self._one("attempt_by_token", job=job, miner=miner, token=token)
+        return Attempt(*row) if row else None
+
+    def end_attempt(self, job: int, number: int, now: float, outcome: str, reason: str = "") -> None:
+        self._do("end_attempt", job=job, number=number, now=now, outcome=outcome, reason=reason)
+
+    def set_upload(self, job: int, number: int, digest: str, size: int, blob: str) -> None:
+        self._do("set_upload", job=job, number=number, digest=digest, size=size, blob=blob)
+
+    def settle(self, job: int, number: int, now: float, settlement: Settlement) -> None:
+        self._do("settle", job=job, number=number, now=now, **msgspec.structs.asdict(settlement))
+
+    def settlement(self, job: int, number: int) -> Settlement | None:
+        row = self._one("settlement", job=job, number=number)
+        return Settlement(*row) if row else None
+
+    def result_blob(self, job: int, number: int) -> str | None:
+        row = self._one("result_blob", job=job, number=number)
+        return row[0] if row else None
+
+    # -- what miners are told
+
+    def add_notice(self, miner: int, job_id: str, reason: str, now: float) -> None:
+        self._do("add_notice", miner=miner, job_id=job_id, reason=reason, now=now)
+
+    def notices(self, miner: int) -> list[Notice]:
+        return [Notice(*row) for row in self._all("notices", miner=miner)]
+
+    # -- idempotency
+
+    def kept(self, owner: str, key: str) -> Kept | None:
+        row = self._one("kept", owner=owner, key=key)
+        return Kept(*row) if row else None
+
+    def keep(self, owner: str, key: str, now: float, answer: Kept) -> None:
+        self._do("keep", owner=owner, key=key, now=now, **msgspec.structs.asdict(answer))
+
+    # -- care
+
+    def lapsed(self, now: float, limit: int) -> list[Job]:
+        return [_job(row) for row in self._all("lapsed", now=now, limit=limit)]
+
+    def overdue(self, now: float, limit: int) -> list[Job]:
+        return [_job(row) for row in self._all("overdue", now=now, limit=limit)]
+
+    def mark_offline(self, now: float) -> int:
+        return self._do("mark_offline", now=now)
+
+    def prune(self, notices_before: float, answers_before: float) -> None:
+        self._do("prune_notices", before=notices_before)
+        self._do("prune_answers", before=answers_before)
+
+    def alive_at(self) -> float | None:
+        row = self._one("alive_at")
+        return float(row[0]) if row else None
+
+    def set_alive(self, now: float) -> None:
+        self._do("set_alive", now=now)
+
+    def extend(self, seconds: float) -> int:
+        self._do("extend_miners", seconds=seconds)
+        return self._do("extend_leases", seconds=seconds)
+
+    # -- the audit log
+
+    def audit(self, now: float, actor: str, action: str, subject: str, detail: str = "") -> None:
+        self._do("audit", now=now, actor=actor, action=action, subject=subject, detail=detail)
+
+    def audit_page(self, before: int | None, limit: int) -> list[AuditRecord]:
+        return [AuditRecord(*row) for row in self._all("audit_page", before=before or _TOP, limit=limit)]
+
+    # -- beyond the ports: what only the coordinator's own process asks of its store
+
+    def due(self, now: float) -> bool:
+        """Whether any lease, deadline or miner is due."""
+        return bool(self._one("due", now=now)[0])
+
+    def queued_jobs(self) -> list[Job]:
+        """The whole queue."""
+        return [_job(row) for row in self._all("queued_jobs")]
