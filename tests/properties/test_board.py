@@ -1,0 +1,124 @@
+"""The board against the rules: what it offers and counts is what a scan of the whole queue with `matching` would.
+
+The board knows the rules only by how it is built; this test is what holds the two together.
+"""
+
+from typing import Any
+
+import hypothesis.strategies as st
+import msgspec
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.unit.core.examples import job, miner
+
+from pithead.core.board import Board
+from pithead.core.jobs import Job
+from pithead.core.matching import ANY, avoids, misfit, resting
+from pithead.core.miners import Miner
+
+#: Few values of each, so that kinds are shared, emptied and made anew.
+jobs = st.fixed_dictionaries({
+    "gpu_type": st.sampled_from(["v100", "a100", ANY]),
+    "model": st.sampled_from(["gpt2", "llama", "whisper"]),
+    "gpu_count": st.sampled_from([1, 2, 8]),
+    "price": st.sampled_from([0, 10_000, 50_000]),
+    "priority": st.sampled_from([-1, 0, 0, 5]),
+})  # fmt: skip
+models = st.none() | st.frozensets(st.sampled_from(["gpt2", "llama", "whisper", "another", "fifth"]))
+miners = st.builds(
+    miner,
+    seq=st.integers(200, 202),
+    gpu_type=st.sampled_from(["v100", "a100", "cpu"]),
+    gpu_count=st.sampled_from([1, 2, 4, 8]),
+    price_per_hour=st.sampled_from([0, 60_000, 300_000, 300_001]),
+    models=models,
+)
+
+
+class Boards(RuleBasedStateMachine):
+    """The queue as a plain list beside the board."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.numbers = 0
+        self.queue: dict[int, Job] = {}
+        self.gone: list[Job] = []
+        self.board = Board()
+
+    def _some(self, which: int) -> Job:
+        return list(self.queue.values())[which % len(self.queue)]
+
+    @rule(given=jobs, rests=st.sampled_from([0.0, 0.0, 5.0, 30.0]), left=st.sampled_from([10.0, 1000.0]))
+    def submit(self, given: dict[str, Any], rests: float, left: float) -> None:
+        self.numbers += 1
+        new = job(**given, seq=self.numbers, not_before=self.now + rests, deadline=self.now + left)
+        self.queue[new.seq] = new
+        self.board.add(new, self.now)
+
+    @rule(data=st.lists(jobs, max_size=20))
+    def fill_it_anew(self, data: list[dict[str, Any]]) -> None:
+        """As at a start, from the database: in any order, with some that rest."""
+        for given in data:
+            self.numbers += 1
+            rests = 5.0 if self.numbers % 3 == 0 else 0.0
+            new = job(**given, seq=self.numbers, not_before=self.now + rests, deadline=self.now + 500)
+            self.queue[new.seq] = new
+        self.board = Board(reversed(self.queue.values()), self.now)
+
+    @precondition(lambda self: self.queue)
+    @rule(which=st.integers(0, 50))
+    def take(self, which: int) -> None:
+        taken = self._some(which)
+        del self.queue[taken.seq]
+        self.gone.append(taken)
+        self.board.remove(taken)
+
+    @precondition(lambda self: self.queue)
+    @rule(which=st.integers(0, 50), who=st.integers(200, 202), rests=st.sampled_from([0.0, 5.0, 30.0]))
+    def fail(self, which: int, who: int, rests: float) -> None:
+        """Taken and queued again: with back-off, and not for the one where it failed."""
+        before = self._some(which)
+        self.board.remove(before)
+        after = msgspec.structs.replace(
+            before, not_before=self.now + rests, avoid_miner=who, avoid_until=self.now + 20, failures=before.failures + 1
+        )
+        self.queue[after.seq] = after
+        self.board.add(after, self.now)
+
+    @precondition(lambda self: self.queue)
+    @rule(which=st.integers(0, 50))
+    def tell_it_again(self, which: int) -> None:
+        """What it knows already changes nothing."""
+        self.board.add(self._some(which), self.now)
+
+    @precondition(lambda self: self.gone)
+    @rule(which=st.integers(0, 50))
+    def remove_again(self, which: int) -> None:
+        """What it does not know is no error."""
+        self.board.remove(self.gone[which % len(self.gone)])
+
+    @rule(seconds=st.sampled_from([1.0, 5.0, 31.0]))
+    def time_passes(self, seconds: float) -> None:
+        rested = {seq for seq, one in self.queue.items() if one.not_before > self.now}
+        self.now += seconds
+        woken = self.board.wake(self.now)
+        assert {one.seq for one in woken} == {seq for seq in rested if self.queue[seq].not_before <= self.now}
+        assert len(woken) == len({one.seq for one in woken})
+        assert all(self.queue[one.seq] == one for one in woken)
+
+    @rule(miner=miners, limit=st.sampled_from([1, 2, 100]))
+    def offer(self, miner: Miner, limit: int) -> None:
+        fitting = [one for one in self.queue.values() if one.not_before <= self.now and misfit(miner, one) is None]
+        offered = [one for one in fitting if resting(one, self.now) is None and not avoids(one, miner.seq, self.now)]
+        offered.sort(key=lambda one: (-one.priority, one.seq))
+        assert self.board.best(miner, self.now, limit) == offered[:limit]
+        assert self.board.count(miner) == len(fitting)
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        assert len(self.board) == len(self.queue)
+
+
+Boards.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestBoard = Boards.TestCase
