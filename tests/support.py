@@ -127,6 +127,13 @@ class Exchange:
             lambda tx, now: dispatch.release(tx, now, self.rules, miner_id=miner_id, job_id=job_id, token=token)
         )
 
+    def progress(self, miner_id: str, job_id: str, fraction: float | None, token: str | None = None) -> Job:
+        return self.do(
+            lambda tx, now: dispatch.report_progress(
+                tx, miner_id=miner_id, job_id=job_id, token=token, fraction=fraction, message=""
+            )
+        )
+
     def cancel(self, job_id: str, client_id: str | None = None) -> Job:
         return self.do(lambda tx, now: jobs.cancel(tx, now, job_id, client_id))
 
@@ -137,6 +144,23 @@ class Exchange:
 
     def balance(self, client_id: str) -> int:
         return self.do(lambda tx, now: tx.balance(jobs.client(tx, client_id).seq))
+
+    # -- what only the tables tell
+
+    def payments(self) -> dict[str, int]:
+        """How often each job was paid for; those that were not are absent."""
+        rows = self.store.writing.execute(
+            "SELECT j.id, count(*) FROM transfers t JOIN jobs j ON j.seq = t.job WHERE cause = 'payment' GROUP BY 1"
+        )
+        return dict(rows.fetchall())
+
+    def outcomes(self, miner_id: str) -> list[str]:
+        """How each of the miner's attempts ended; those that go on are absent."""
+        rows = self.store.writing.execute(
+            "SELECT outcome FROM attempts a JOIN miners m ON m.seq = a.miner WHERE m.id = ? AND outcome IS NOT NULL",
+            (miner_id,),
+        )
+        return [outcome for (outcome,) in rows.fetchall()]
 
     def assert_ledger_is_sound(self) -> None:
         """The sum of all balances is 0, and each is the sum of its transfers."""

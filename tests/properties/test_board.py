@@ -81,7 +81,11 @@ class Boards(RuleBasedStateMachine):
         before = self._some(which)
         self.board.remove(before)
         after = msgspec.structs.replace(
-            before, not_before=self.now + rests, avoid_miner=who, avoid_until=self.now + 20, failures=before.failures + 1
+            before,
+            not_before=self.now + rests,
+            avoid_miner=who,
+            avoid_until=self.now + 20,
+            failures=before.failures + 1,
         )
         self.queue[after.seq] = after
         self.board.add(after, self.now)
