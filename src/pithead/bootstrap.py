@@ -136,7 +136,7 @@ class Application:
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._care
             await asyncio.shield(self.coordinator.say_alive())
-            self.database.close()
+            await self.database.close()
             self._lock.close()
 
     async def _settle_operator_key(self) -> None:

@@ -5,7 +5,6 @@ from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
-from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from pithead.core import errors
@@ -14,6 +13,7 @@ from pithead.exchange.idempotency import once
 from pithead.exchange.ports import Tx
 from pithead.http.decode import decode_body, header, parse_query, read_body
 from pithead.http.problems import HttpProblem
+from pithead.http.routing import Target
 from pithead.store.blobs import Blobs
 from pithead.store.errors import StoreError
 from pithead.wire.base import Fault, encode
@@ -50,7 +50,7 @@ class Call:
         self.receive = receive
         self.path: dict[str, str] = scope["path_params"]
         self.principal: Principal | None = scope["state"].get("principal")
-        self.query: dict[str, Any] = parse_query(scope, endpoint) if endpoint.query or scope["query_string"] else {}
+        self.query: dict[str, Any] = parse_query(scope, endpoint) if scope["query_string"] else {}
         self.body: Any = None
 
     @property
@@ -108,23 +108,9 @@ def handles(name: str) -> Callable[[Handler], Handler]:
     return bind
 
 
-def routes(services: Services) -> list[Route]:
-    """A route for every call of the API."""
-    return [
-        Route(e.path, _Endpoint(services, e, _handlers[e.name]), methods=_methods(e), name=e.name)
-        for e in sorted(ENDPOINTS, key=_specificity)
-    ]
-
-
-def _specificity(endpoint: Endpoint) -> tuple[bool, int]:
-    # The router takes the first that fits: the miners' calls come first, since they are most of the traffic, and
-    # fixed paths before those with parameters (`/v1/jobs/batch` before `/v1/jobs/{job_id}`).
-    return (endpoint.audience != "miner", endpoint.path.count("{"))
-
-
-def _methods(endpoint: Endpoint) -> list[str]:
-    # Starlette adds HEAD to every GET of a Route whose methods it is given as a list with GET in it.
-    return [endpoint.method]
+def targets(services: Services) -> list[Target]:
+    """Every call of the API, with what answers it."""
+    return [Target(e.method, e.path, _Endpoint(services, e, _handlers[e.name])) for e in ENDPOINTS]
 
 
 class _Endpoint:

@@ -10,10 +10,11 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 import pithead
 from pithead.exchange.coordinator import Principal
 from pithead.http import admin, jobs, miners
-from pithead.http.api import Services, routes
+from pithead.http.api import Services, targets
 from pithead.http.limits import Limiter
 from pithead.http.middleware import Keys, Problems, RateLimits, RequestId, Rule
 from pithead.http.openapi import document
+from pithead.http.routing import Routes, Target
 from pithead.settings import RateLimits as Limits
 from pithead.wire.endpoints import ENDPOINTS
 
@@ -78,17 +79,23 @@ def build(services: Services, limits: Limits, lifespan: Lifespan[Any] | None = N
         about = {"name": "pithead", "version": pithead.__version__, "openapi": "/openapi.json"}
         await JSONResponse(about)(scope, receive, send)
 
+    all_targets = [
+        *targets(services),
+        Target("GET", "/openapi.json", _Plain(serve_openapi)),
+        Target("GET", "/", _Plain(welcome)),
+    ]
+    # Starlette's router knows all of it too: it answers HEAD, says which methods a path has, and runs the lifespan. It takes
+    # the first that fits, so fixed paths go before those with parameters.
     router = Router(
         [
-            *routes(services),
-            Route("/openapi.json", _Plain(serve_openapi), methods=["GET"]),
-            Route("/", _Plain(welcome), methods=["GET"]),
+            Route(target.path, target.app, methods=[target.method])
+            for target in sorted(all_targets, key=lambda target: target.path.count("{"))
         ],
         redirect_slashes=False,
         lifespan=lifespan,
     )
     # From the inside out: a refused key costs nothing of a limit, and every refusal is a problem with a request id.
-    app: ASGIApp = RateLimits(_Raising(router), Limiter(), Policies(limits))
+    app: ASGIApp = RateLimits(Routes(all_targets, _Raising(router)), Limiter(), Policies(limits))
     app = Keys(app, services.coordinator.principal, public=is_public)
     return RequestId(Problems(app))
 

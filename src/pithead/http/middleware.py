@@ -4,7 +4,7 @@ Public: it knows nothing of the exchange and works in front of any ASGI applicat
 
     RequestId(Problems(Keys(RateLimits(app, …), …)))
 
-Each also works alone. Headers that an inner one wants on the response are gathered in the scope's state and added by the
+Each also works alone. Headers that an inner one wants on the response are gathered in the scope's state, and added by the
 outermost, so that `send` is wrapped once for the whole stack.
 """
 
@@ -30,21 +30,31 @@ _ID_CHARACTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 _Header = tuple[bytes, bytes]
 
 
-def _add_headers(scope: Scope, send: Send) -> tuple[list[_Header], Send]:
-    """Where to put headers for the response, and the `send` to use: wrapped by whoever is outermost."""
-    state = scope.setdefault("state", {})
-    added: list[_Header] | None = state.get("response_headers")
-    if added is not None:
-        return added, send
-    headers: list[_Header] = []
-    state["response_headers"] = headers
+class _Answer:
+    """What is known of a request's answer: the headers that it is to carry, and whether it has begun."""
 
-    async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start" and headers:
-            message["headers"] = [*message.get("headers", ()), *headers]
+    __slots__ = ("headers", "started")
+
+    def __init__(self) -> None:
+        self.headers: list[_Header] = []
+        self.started = False
+
+
+def _answer(scope: Scope, send: Send) -> tuple[_Answer, Send]:
+    """The request's answer, and the `send` to use: wrapped once, by whoever is outermost."""
+    state = scope.setdefault("state", {})
+    known: _Answer | None = state.get("answer")
+    if known is not None:
+        return known, send
+    answer = state["answer"] = _Answer()
+
+    async def watched(message: Message) -> None:
+        answer.started = True
+        if message["type"] == "http.response.start" and answer.headers:
+            message["headers"] = [*message.get("headers", ()), *answer.headers]
         await send(message)
 
-    return headers, send_with_headers
+    return answer, watched
 
 
 class RequestId:
@@ -60,10 +70,10 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers, send = _add_headers(scope, send)
+        answer, send = _answer(scope, send)
         request_id = self._given(scope) or f"{self._prefix}-{next(self._numbers):x}"
         scope["state"]["request_id"] = request_id
-        headers.append((self._header, request_id.encode()))
+        answer.headers.append((self._header, request_id.encode()))
         await self._app(scope, receive, send)
 
     def _given(self, scope: Scope) -> str | None:
@@ -90,18 +100,12 @@ class Problems:
                 # Before it is accepted the server answers with 403; afterwards 1008 is "policy violation".
                 await send({"type": "websocket.close", "code": 1008, "reason": refusal.title})
             return
-        started = False
-
-        async def watch(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        request_id = scope.get("state", {}).get("request_id", "")
+        answer, send = _answer(scope, send)
+        request_id = scope["state"].get("request_id", "")
         try:
-            await self._app(scope, receive, watch)
+            await self._app(scope, receive, send)
         except Exception as error:
-            if started:
+            if answer.started:
                 # Half an answer is on its way: all that is left is to cut it short.
                 _log.exception("request %s failed after its answer began", request_id)
                 raise
@@ -203,8 +207,8 @@ class RateLimits:
                 carried = {name.decode(): value.decode() for name, value in _rate_headers(standings)}
                 carried["Retry-After"] = str(seconds)
                 raise HttpProblem(429, "rate-limited", "Over the limit", detail, headers=carried)
-            headers, send = _add_headers(scope, send)
-            headers.extend(_rate_headers(standings))
+            answer, send = _answer(scope, send)
+            answer.headers.extend(_rate_headers(standings))
         await self._app(scope, receive, send)
 
 

@@ -35,7 +35,7 @@ class Embedded:
     def queued_jobs(self) -> Iterable[Job]:
         return self._store.peek(lambda tx: tx.queued_jobs())
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Finish what is queued, and leave a database that is one file."""
-        self.writer.close()
+        await self.writer.close()
         self._store.close()

@@ -1,14 +1,16 @@
 """The writer: operations that wait are run in one transaction, committed once, durably, and only then answered.
 
-One thread owns the writing connection. It takes what has gathered while the last commit was on its way to the disk (so the
-batch grows with the load and is one operation when there is none), runs each in a savepoint – one that fails undoes itself
-and harms no other – commits, and hands all the outcomes to the event loop at once.
+Operations run on the event loop's own thread: they are short, await nothing, and two threads that hand Python's lock back
+and forth cost more than the operations do. The commit, which waits for the disk, runs in a thread and holds no lock
+meanwhile. While it is on its way, requests are read and operations gather, so a batch grows with the load and is one
+operation when there is none. Each runs in a savepoint: one that fails undoes itself and harms no other.
 """
 
 import asyncio
-import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from sqlcipher3 import dbapi2
@@ -21,38 +23,47 @@ from pithead.store.sqlite import SqliteTx
 T = TypeVar("T")
 Operation = Callable[[Tx], Any]
 
-#: Bounds how long the first of a batch waits for the last.
+#: Bounds how long the first of a batch waits for the last, and for how long requests are not read.
 MAX_BATCH: Final = 256
+#: Seconds between two tries where somebody else – a backup, a shell – writes to the database, and how long it is tried.
+_RETRY_EVERY: Final = 0.005
+_GIVE_UP_AFTER: Final = 10.0
+#: Seconds that a commit takes from which on it is done in a thread. Handing over and back costs about as much as this.
+_WORTH_A_THREAD: Final = 0.002
+#: So many more slow commits than quick ones, and the disk counts as slow; then one in so many is still timed here.
+_SLOW_FROM: Final = 8
+_PROBE_EVERY: Final = 50
 
 
 class _Waiting:
     """An operation and who waits for its outcome."""
 
-    __slots__ = ("events", "failure", "future", "operation", "outcome")
+    __slots__ = ("failure", "future", "operation", "outcome")
 
     def __init__(self, operation: Operation, future: "asyncio.Future[Any]") -> None:
         self.operation = operation
         self.future = future
         self.outcome: Any = None
         self.failure: BaseException | None = None
-        self.events: list[Event] = []
 
 
 class Writer:
-    """Runs operations on one connection, in durable batches."""
+    """Runs operations on one connection, in durable batches. Lives on one event loop."""
 
     def __init__(self, connection: dbapi2.Connection, on_events: Callable[[list[Event]], None]) -> None:
         self._connection = connection
         self._on_events = on_events
         self._queue: deque[_Waiting] = deque()
-        self._wake = threading.Semaphore(0)
-        self._idle = True
-        self._closing = False
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._work, name="pithead-writer", daemon=True)
+        self._disk = ThreadPoolExecutor(1, "pithead-commit")
+        #: Whether a turn is scheduled or a commit is on its way.
+        self._busy = False
+        #: Goes up with each commit that was slow, and down with each that was not.
+        self._slow_commits = 0
+        self._closing = False
+        self._idle: asyncio.Future[None] | None = None
         self.commits = 0
         self.operations = 0
-        self._thread.start()
 
     def run(self, operation: Callable[[Tx], T]) -> "asyncio.Future[T]":
         """Queue `operation`; the future has its outcome once that is durable. Call from the event loop's thread."""
@@ -61,61 +72,83 @@ class Writer:
             future.set_exception(StoreError("the coordinator is stopping"))
             return future
         self._queue.append(_Waiting(operation, future))
-        if self._idle:
-            self._idle = False
-            self._wake.release()
+        if not self._busy:
+            self._busy = True
+            # Not at once: whatever else arrived in this turn of the loop shares the commit.
+            self._loop.call_soon(self._turn, self._loop.time() + _GIVE_UP_AFTER)
         return future
 
-    def close(self) -> None:
-        """Finish what is queued and stop the thread."""
+    async def close(self) -> None:
+        """Finish what is queued."""
         self._closing = True
-        self._wake.release()
-        self._thread.join()
+        if self._busy:
+            self._idle = self._loop.create_future()
+            await self._idle
+        self._disk.shutdown()
 
-    def _work(self) -> None:
-        while True:
-            self._wake.acquire()
-            while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
-                self._run_batch(batch)
-                self._loop.call_soon_threadsafe(self._answer, batch)
-            # Set before the last look: an operation appended in between either is seen here or releases the semaphore.
-            self._idle = True
-            if self._queue:
-                self._idle = False
-                self._wake.release()
-            elif self._closing:
-                return
-
-    def _run_batch(self, batch: list[_Waiting]) -> None:
-        execute = self._connection.execute
+    def _turn(self, give_up_at: float) -> None:
         try:
-            execute("BEGIN IMMEDIATE")
-            for waiting in batch:
-                execute("SAVEPOINT operation")
-                tx = SqliteTx(self._connection)
-                try:
-                    waiting.outcome = waiting.operation(tx)
-                    waiting.events = tx.events
-                except Exception as error:
-                    waiting.failure = error
-                    execute("ROLLBACK TO operation")
-                execute("RELEASE operation")
-            execute("COMMIT")
+            self._connection.execute("BEGIN IMMEDIATE")
+        except dbapi2.OperationalError as error:
+            if "locked" in str(error) and self._loop.time() < give_up_at:
+                self._loop.call_later(_RETRY_EVERY, self._turn, give_up_at)
+                return
+            batch, events = self._taken(), list[Event]()
+            self._finish(batch, events, error)
+            return
+        batch = self._taken()
+        try:
+            events = self._run_batch(batch)
+        except dbapi2.Error as error:
+            self._finish(batch, [], error)
+            return
+        if self._slow_commits >= _SLOW_FROM and self.commits % _PROBE_EVERY:
+            commit = self._loop.run_in_executor(self._disk, self._connection.execute, "COMMIT")
+            commit.add_done_callback(lambda done: self._finish(batch, events, done.exception()))
+            return
+        failure: BaseException | None = None
+        began = time.perf_counter()
+        try:
+            self._connection.execute("COMMIT")
+        except dbapi2.Error as error:
+            failure = error
+        slow = time.perf_counter() - began > _WORTH_A_THREAD
+        self._slow_commits = min(self._slow_commits + 1, 2 * _SLOW_FROM) if slow else max(self._slow_commits - 1, 0)
+        self._finish(batch, events, failure)
+
+    def _taken(self) -> list[_Waiting]:
+        queue = self._queue
+        return [queue.popleft() for _ in range(min(len(queue), MAX_BATCH))]
+
+    def _run_batch(self, batch: list[_Waiting]) -> list[Event]:
+        execute = self._connection.execute
+        events: list[Event] = []
+        for waiting in batch:
+            execute("SAVEPOINT operation")
+            tx = SqliteTx(self._connection)
+            try:
+                waiting.outcome = waiting.operation(tx)
+                events += tx.events
+            except Exception as error:
+                waiting.failure = error
+                execute("ROLLBACK TO operation")
+            execute("RELEASE operation")
+        return events
+
+    def _finish(self, batch: list[_Waiting], events: list[Event], error: BaseException | None) -> None:
+        """Answer a batch: all of it is durable, or with `error` nothing of it happened."""
+        if error is None:
             self.commits += 1
             self.operations += len(batch)
-        except dbapi2.Error as error:
-            # The disk is full, the database is gone: nothing of this batch happened, and everybody is told so.
+            if events:
+                self._on_events(events)
+        else:
+            # The disk is full, the database is gone: everybody is told so.
+            events = []
             if self._connection.in_transaction:
-                execute("ROLLBACK")
+                self._connection.execute("ROLLBACK")
             for waiting in batch:
                 waiting.failure = StoreError(f"the database did not take the change: {error}")
-                waiting.events = []
-
-    def _answer(self, batch: list[_Waiting]) -> None:
-        events = [event for waiting in batch for event in waiting.events]
-        if events:
-            self._on_events(events)
         for waiting in batch:
             if waiting.future.cancelled():
                 continue
@@ -123,3 +156,9 @@ class Writer:
                 waiting.future.set_exception(waiting.failure)
             else:
                 waiting.future.set_result(waiting.outcome)
+        if self._queue:
+            self._loop.call_soon(self._turn, self._loop.time() + _GIVE_UP_AFTER)
+        else:
+            self._busy = False
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
