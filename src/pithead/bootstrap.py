@@ -141,7 +141,7 @@ class Application:
 
     async def _settle_operator_key(self) -> None:
         given = self.settings.operator_key
-        has_one = self.coordinator.peek(lambda tx: _has_operator_key(tx, given))
+        has_one = await self.coordinator.peek(lambda tx: _has_operator_key(tx, given))
         if has_one:
             return
         key = given or new_key()

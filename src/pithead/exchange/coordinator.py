@@ -33,16 +33,16 @@ class Database(Protocol):
     def run(self, operation: Callable[[Tx], T]) -> Awaitable[T]:
         """Run an operation; its outcome once it is durable."""
 
-    def peek(self, read: Callable[[Tx], T]) -> T:
-        """A short read of what is committed, at once."""
+    def peek(self, read: Callable[[Tx], T]) -> Awaitable[T]:
+        """A short read of what is committed."""
 
     def read(self, read: Callable[[Tx], T]) -> Awaitable[T]:
         """A read of any length, off the event loop."""
 
-    def due(self, now: float) -> bool:
+    def due(self, now: float) -> Awaitable[bool]:
         """Whether any lease, deadline or miner is due."""
 
-    def queued_jobs(self) -> Iterable[Job]:
+    def queued_jobs(self) -> Awaitable[Iterable[Job]]:
         """The whole queue."""
 
 
@@ -68,6 +68,7 @@ class Coordinator:
         self.board = Board()
         self._keys: dict[bytes, Principal] = {}
         self._keys_of: dict[str, set[bytes]] = {}
+        self._key_changes = 0
         self._job_waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._offer_waiters: dict[asyncio.Future[None], Miner] = {}
         self._stopping = False
@@ -80,7 +81,7 @@ class Coordinator:
         """Take up where the last coordinator stopped; the seconds in which none was up."""
         self._database = database
         away = await self.run(upkeep.resume)
-        self.board = Board(database.queued_jobs(), self.now())
+        self.board = Board(await database.queued_jobs(), self.now())
         return away
 
     def stop(self) -> None:
@@ -93,8 +94,8 @@ class Coordinator:
         """Run an operation; its outcome once it is durable. The time is that of its execution."""
         return self._database.run(lambda tx: operation(tx, self._clock()))
 
-    def peek(self, read: Callable[[Tx], T]) -> T:
-        """A short read of what is committed, at once."""
+    def peek(self, read: Callable[[Tx], T]) -> Awaitable[T]:
+        """A short read of what is committed."""
         return self._database.peek(read)
 
     def read(self, read: Callable[[Tx], T]) -> Awaitable[T]:
@@ -111,6 +112,7 @@ class Coordinator:
                 case JobChanged(before, after):
                     self._job_changed(before, after, now)
                 case KeysChanged(owner):
+                    self._key_changes += 1
                     for known in self._keys_of.pop(owner, ()):
                         self._keys.pop(known, None)
 
@@ -132,32 +134,36 @@ class Coordinator:
 
     # -- keys
 
-    def principal(self, key: str) -> Principal | None:
-        """Whose key this is; `None` for one that is unknown, revoked or past its end."""
+    def principal(self, key: str) -> Principal | None | Awaitable[Principal | None]:
+        """Whose key this is; `None` for one that is unknown, revoked or past its end.
+
+        To be awaited where it has to be looked up first.
+        """
         hashed = digest(key)
-        found = self._keys.get(hashed) or self._load_key(hashed)
+        found = self._keys.get(hashed)
+        return self._look_up(hashed) if found is None else self._checked(found, hashed)
+
+    def _checked(self, found: Principal | None, hashed: bytes) -> Principal | None:
         if found is None or not compare_digest(found.digest, hashed):
             return None
         if found.expires_at is not None and found.expires_at <= self._clock():
             return None
         return found
 
-    def _load_key(self, hashed: bytes) -> Principal | None:
-        key = self.peek(lambda tx: tx.key(hashed))
-        if key is None:
-            return None
-        requests = job_operations = None
-        if key.kind == "miner":
-            miner = self.peek(lambda tx: tx.miner_by_id(key.owner))
-            if miner is not None:
-                requests, job_operations = miner.requests_per_minute, miner.job_operations_per_minute
-        found = Principal(key.kind, key.owner, hashed, key.expires_at, requests, job_operations)
+    async def _look_up(self, hashed: bytes) -> Principal | None:
+        changes = self._key_changes
+        found = await self.peek(lambda tx: _principal(tx, hashed))
+        # What was read while keys changed may be older than the change: it answers this request, and is not kept.
+        if found is not None and changes == self._key_changes:
+            self._keep_key(found)
+        return self._checked(found, hashed)
+
+    def _keep_key(self, found: Principal) -> None:
         if len(self._keys) >= _MOST_KEYS:
             self._keys.clear()
             self._keys_of.clear()
-        self._keys[hashed] = found
-        self._keys_of.setdefault(key.owner, set()).add(hashed)
-        return found
+        self._keys[found.digest] = found
+        self._keys_of.setdefault(found.id, set()).add(found.digest)
 
     # -- what is offered
 
@@ -167,31 +173,32 @@ class Coordinator:
 
     async def available(self, miner_id: str, limit: int, wait: float) -> list[Job]:
         """The best jobs for the miner; where there are none, those that come within `wait` seconds."""
-        offered = self._offers(miner_id, limit)
+        offered = await self._offers(miner_id, limit)
         if offered or wait <= 0 or self._stopping:
             return offered
-        miner = self.peek(lambda tx: miners.find(tx, miner_id))
-        await self._wait(self._offer_waiters, miner, wait)
-        return self._offers(miner_id, limit)
+        miner = await self.peek(lambda tx: miners.find(tx, miner_id))
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._offer_waiters[future] = miner
+        try:
+            # Looked at again now that it waits: a job that came since the first look has woken nobody.
+            offered = await self._offers(miner_id, limit)
+            if offered or self._stopping:
+                return offered
+            await asyncio.wait([future], timeout=wait)
+        finally:
+            del self._offer_waiters[future]
+        return await self._offers(miner_id, limit)
 
-    def _offers(self, miner_id: str, limit: int) -> list[Job]:
+    async def _offers(self, miner_id: str, limit: int) -> list[Job]:
         def load(tx: Tx) -> tuple[Miner, int]:
             miner = miners.find(tx, miner_id)
             return miner, len(tx.held(miner.seq))
 
-        miner, held = self.peek(load)
+        miner, held = await self.peek(load)
         if matching.unready(miner, held):
             return []
         # No more than it may take: accepting beyond `max_concurrent` would be refused.
         return self.board.best(miner, self._clock(), limit)
-
-    async def _wait(self, waiters: dict[asyncio.Future[None], Miner], miner: Miner, seconds: float) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiters[future] = miner
-        try:
-            await asyncio.wait([future], timeout=seconds)
-        finally:
-            del waiters[future]
 
     async def finished(self, job_id: str, client_id: str | None, wait: float) -> Job:
         """The job, as soon as it is finished or `wait` seconds are over. Raises `NotFound`."""
@@ -203,7 +210,7 @@ class Coordinator:
             waiters = self._job_waiters.setdefault(job_id, set())
             waiters.add(future)
             try:
-                job = self.peek(lambda tx: jobs.find_own(tx, job_id, client_id))
+                job = await self.peek(lambda tx: jobs.find_own(tx, job_id, client_id))
                 left = until - loop.time()
                 if is_finished(job) or left <= 0 or self._stopping:
                     return job
@@ -220,7 +227,7 @@ class Coordinator:
         now = self._clock()
         for job in self.board.wake(now):
             self._wake_miners(job, now)
-        while self._database.due(self._clock()):
+        while await self._database.due(self._clock()):
             swept = await self.run(lambda tx, at: upkeep.sweep(tx, at, self.rules))
             if not swept.more:
                 break
@@ -238,3 +245,15 @@ class Coordinator:
 def _resolve(future: "asyncio.Future[None]") -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _principal(tx: Tx, hashed: bytes) -> Principal | None:
+    key = tx.key(hashed)
+    if key is None:
+        return None
+    requests = job_operations = None
+    if key.kind == "miner":
+        miner = tx.miner_by_id(key.owner)
+        if miner is not None:
+            requests, job_operations = miner.requests_per_minute, miner.job_operations_per_minute
+    return Principal(key.kind, key.owner, hashed, key.expires_at, requests, job_operations)

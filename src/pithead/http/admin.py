@@ -54,7 +54,7 @@ async def list_clients(call: Call) -> wire.ClientPage:
 
 @handles("get_client")
 async def get_client(call: Call) -> ClientView:
-    return call.exchange.peek(lambda tx: shapes.client_view(tx, jobs.client(tx, call.path["client_id"])))
+    return await call.exchange.peek(lambda tx: shapes.client_view(tx, jobs.client(tx, call.path["client_id"])))
 
 
 @handles("credit_client")
@@ -79,7 +79,7 @@ async def list_miners(call: Call) -> wire.MinerPage:
 
 @handles("inspect_miner")
 async def inspect_miner(call: Call) -> wire.MinerDetail:
-    return call.exchange.peek(lambda tx: shapes.miner_detail(tx, miners.find(tx, call.path["miner_id"])))
+    return await call.exchange.peek(lambda tx: shapes.miner_detail(tx, miners.find(tx, call.path["miner_id"])))
 
 
 @handles("approve_miner")

@@ -84,7 +84,7 @@ async def get(call: Call) -> wire.JobView:
     wait = float(call.query.get("wait", 0))
     if wait:
         await call.exchange.finished(job_id, client_id, wait)
-    return call.exchange.peek(lambda tx: shapes.job_view(tx, jobs.find_own(tx, job_id, client_id)))
+    return await call.exchange.peek(lambda tx: shapes.job_view(tx, jobs.find_own(tx, job_id, client_id)))
 
 
 @handles("cancel_job")
@@ -102,7 +102,7 @@ async def get_result(call: Call) -> FileResult:
         number = job.completed_attempt
         return job, None if number is None else tx.result_blob(job.seq, number)
 
-    job, blob = call.exchange.peek(read)
+    job, blob = await call.exchange.peek(read)
     if job.state is not State.COMPLETED:
         raise Conflict(f"job {job.id} is {job.state}" + ("" if is_finished(job) else ": it has no result yet"))
     if blob is None:
@@ -117,4 +117,4 @@ async def get_result(call: Call) -> FileResult:
 
 @handles("get_me")
 async def me(call: Call) -> wire.ClientView:
-    return call.exchange.peek(lambda tx: shapes.client_view(tx, jobs.client(tx, call.caller.id)))
+    return await call.exchange.peek(lambda tx: shapes.client_view(tx, jobs.client(tx, call.caller.id)))

@@ -63,7 +63,7 @@ async def update(call: Call) -> wire.MinerView:
 
 @handles("get_miner")
 async def get(call: Call) -> wire.MinerView:
-    return shapes.miner_view(call.exchange.peek(lambda tx: miners.find(tx, call.caller.id)))
+    return shapes.miner_view(await call.exchange.peek(lambda tx: miners.find(tx, call.caller.id)))
 
 
 @handles("heartbeat")
@@ -211,7 +211,7 @@ async def _chunks(call: Call) -> AsyncIterator[bytes]:
 
 @handles("miner_stats")
 async def stats(call: Call) -> wire.Stats:
-    return shapes.stats(call.exchange.peek(lambda tx: miners.find(tx, call.caller.id)))
+    return shapes.stats(await call.exchange.peek(lambda tx: miners.find(tx, call.caller.id)))
 
 
 @handles("receipt_keys")

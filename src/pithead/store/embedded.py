@@ -23,16 +23,16 @@ class Embedded:
     def run(self, operation: Callable[[Tx], T]) -> Awaitable[T]:
         return self.writer.run(operation)
 
-    def peek(self, read: Callable[[Tx], T]) -> T:
+    async def peek(self, read: Callable[[Tx], T]) -> T:
         return self._store.peek(read)
 
     def read(self, read: Callable[[Tx], T]) -> Awaitable[T]:
         return asyncio.to_thread(self._store.read, read)
 
-    def due(self, now: float) -> bool:
+    async def due(self, now: float) -> bool:
         return self._store.peek(lambda tx: tx.due(now))
 
-    def queued_jobs(self) -> Iterable[Job]:
+    async def queued_jobs(self) -> Iterable[Job]:
         return self._store.peek(lambda tx: tx.queued_jobs())
 
     async def close(self) -> None:
