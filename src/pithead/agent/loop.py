@@ -2,7 +2,8 @@
 
 Guarantees, each with a test:
 
-- Running jobs never holds up a heartbeat, and nothing but a heartbeat's answer stops a job.
+- Running jobs never holds up a heartbeat. Nothing stops a job but a heartbeat's answer, the end of the time that the
+  attempt may take, or the owner.
 - A finished result is on the disk before it is delivered, and is delivered until the coordinator has said yes or no: over
   lost answers, an absent coordinator, and a restart of the agent.
 - What the coordinator takes for held but the agent does not have (an answer was lost, an earlier life was cut short) is
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from typing import Any, Final
 from pithead.agent.delivery import NotTaken, deliver
 from pithead.agent.gpus import Inventory
 from pithead.agent.line import Line, Pace
+from pithead.agent.rhythm import Lease, Rhythm
 from pithead.agent.runners.base import RunFailed, Runner, RunResult
 from pithead.agent.spool import Finished, Spool
 from pithead.client import ApiError, AsyncMinerClient, PitheadError, Unauthorized
@@ -30,10 +33,10 @@ from pithead.wire.miners import Assignment, HeartbeatAnswer, MinerView, Stop
 
 log = logging.getLogger(__name__)
 
-#: Heartbeats in the life of a lease, at the least: it survives that some of them are lost.
-_BEATS_IN_A_LEASE: Final = 4
 #: Jobs asked for beyond those that can be taken: others may be faster.
 _SPARE_OFFERS: Final = 4
+#: What a failure's reason may be, in characters. Longer ones are cut: refused for its reason, a failure would not be one.
+_LONGEST_REASON: Final = 2000
 
 Telemetry = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -44,8 +47,12 @@ class _Held:
 
     job_id: str
     token: str
+    #: When the attempt must end, by the agent's clock.
+    ends: float = math.inf
     #: Whether the work is done, and only its delivery is left.
     done: bool = False
+    #: Whether its result is safe on the disk.
+    on_disk: bool = False
     #: Why the coordinator had it stopped, if it did.
     stopped: str | None = None
     task: asyncio.Task[None] | None = None
@@ -76,16 +83,16 @@ class Agent:
         self._machine = machine
         self._telemetry, self._clock = telemetry, clock
         self._line = Line(pace, clock)
-        self._interval = pace.heartbeat
+        self._rhythm = Rhythm(pace.heartbeat, clock)
         self._held: dict[str, _Held] = {}
         #: Jobs that were asked for, while the answer is not here.
         self._accepting: set[str] = set()
-        #: Set whenever a job is out of the agent's hands, or an interruption came.
+        #: Set whenever a job is done or out of the agent's hands, or an interruption came.
         self._changed = asyncio.Event()
         self._draining = asyncio.Event()
         self._stopping = False
         #: Hand-backs of jobs that are not known here.
-        self._strays: set[asyncio.Task[None]] = set()
+        self._strays: dict[str, asyncio.Task[None]] = {}
         self._status: str | None = None
         self._group: asyncio.TaskGroup
 
@@ -105,6 +112,10 @@ class Agent:
         """
         try:
             async with asyncio.TaskGroup() as self._group:
+                # Before anything is asked of the coordinator, which may be away: they are in hand from the first moment.
+                for finished in await asyncio.to_thread(self._spool.pending):
+                    held = self._hold(_Held(finished.job_id, finished.lease_token, done=True, on_disk=True))
+                    held.task = self._group.create_task(self._deliver_later(held, finished), name=held.job_id)
                 taking = self._group.create_task(self._take(), name="take")
                 beating = self._group.create_task(self._beat_on(), name="heartbeat")
                 await self._draining.wait()
@@ -114,8 +125,8 @@ class Agent:
                 await telling
                 await _cancelled(beating)
                 if self._strays:
-                    await asyncio.wait(self._strays, timeout=self._pace.farewell)
-                await _cancelled(*self._strays)
+                    await asyncio.wait(self._strays.values(), timeout=self._pace.farewell)
+                await _cancelled(*self._strays.values())
         except BaseExceptionGroup as several:
             # They are one story: whatever came first ended the others.
             raise several.exceptions[0] from None
@@ -132,9 +143,6 @@ class Agent:
             _compare(self._machine, view)
         self._runner.prepare(view.max_concurrent)
         log.info("at work as %s for %s", view.miner_id, ", ".join(self._models) or "no model")
-        for finished in await asyncio.to_thread(self._spool.pending):
-            held = self._hold(finished.job_id, finished.lease_token, done=True)
-            held.task = self._group.create_task(self._deliver_later(held, finished), name=held.job_id)
         # The first heartbeat makes a new miner active, and tells what an earlier life left behind.
         await self._beat()
         while True:
@@ -163,7 +171,9 @@ class Agent:
         for offer in found.jobs:
             if taken == free:
                 break
-            taken += await self._accept(offer.job_id)
+            # One that is being delivered late is offered too, to us as to everybody.
+            if offer.job_id not in self._held:
+                taken += await self._accept(offer.job_id)
         return taken
 
     async def _accept(self, job_id: str) -> bool:
@@ -177,14 +187,15 @@ class Agent:
             return False
         finally:
             self._accepting.discard(job_id)
-        self._interval = min(self._interval, assignment.lease_expires_in / _BEATS_IN_A_LEASE)
         log.info("%s: attempt %d, %s", job_id, assignment.attempt, assignment.model)
-        held = self._hold(job_id, assignment.lease_token)
+        ends = self._clock() + assignment.attempt_expires_in
+        held = self._hold(_Held(job_id, assignment.lease_token, ends))
+        self._rhythm.taken(Lease(assignment.lease_expires_in, assignment.attempt_expires_in))
         held.task = self._group.create_task(self._work(held, assignment), name=job_id)
         return True
 
-    def _hold(self, job_id: str, token: str, *, done: bool = False) -> _Held:
-        held = self._held[job_id] = _Held(job_id, token, done)
+    def _hold(self, held: _Held) -> _Held:
+        self._held[held.job_id] = held
         return held
 
     def _let_go(self, held: _Held) -> None:
@@ -204,6 +215,8 @@ class Agent:
                 return
             held.done = True
             finished = await asyncio.to_thread(self._spool.add, held.job_id, held.token, result.data, result.metrics)
+            held.on_disk = finished.data is None
+            self._changed.set()
             await self._deliver(held, finished)
         except asyncio.CancelledError:
             if held.stopped is None:
@@ -221,21 +234,22 @@ class Agent:
             held.progress = (fraction, message)
 
         telling = self._group.create_task(self._tell_progress(held), name=f"progress of {held.job_id}")
+        limit = asyncio.timeout(assignment.attempt_expires_in)
         try:
-            async with asyncio.timeout(assignment.attempt_expires_in):
+            async with limit:
                 return await self._runner.run(assignment, report)
-        except TimeoutError:
-            raise RunFailed("timeout", f"not done within {assignment.attempt_expires_in:.0f} s") from None
         except RunFailed:
             raise
         except Exception:
+            if limit.expired():
+                raise RunFailed("timeout", f"not done within {assignment.attempt_expires_in:.0f} s") from None
             log.exception("%s: the runner broke", held.job_id)
             raise RunFailed("error", "the runner broke; the miner's log says how") from None
         finally:
             telling.cancel()
 
     async def _report(self, held: _Held, failure: RunFailed) -> None:
-        kind, reason = failure.kind, failure.reason
+        kind, reason = failure.kind, failure.reason[:_LONGEST_REASON]
         log.warning("%s failed: %s: %s", held.job_id, kind, reason)
         await self._say(lambda: self._client.fail(held.job_id, reason, kind, held.token), held)
 
@@ -261,7 +275,11 @@ class Agent:
         try:
             outcome = await deliver(self._client, self._line, self._spool, finished)
         except NotTaken as refused:
-            log.warning("%s was not taken: %s", held.job_id, refused)
+            if refused.still_held:
+                # Handed back, it would be given out and done again, here or elsewhere, without an end.
+                await self._report(held, RunFailed("error", f"the result was not taken: {refused}"))
+            else:
+                log.warning("%s was not taken: %s", held.job_id, refused)
         else:
             log.info("%s completed: earned %s", held.job_id, outcome.earned)
         await asyncio.to_thread(self._spool.remove, finished)
@@ -279,7 +297,7 @@ class Agent:
 
     async def _beat_on(self) -> None:
         while True:
-            await asyncio.sleep(self._interval)
+            await self._rhythm.due()
             await self._beat()
 
     async def _beat(self) -> None:
@@ -296,13 +314,14 @@ class Agent:
             self._stop(stop)
         known.update(self._held, self._accepting)
         for lease in answer.leases:
-            if lease.job_id in known:
-                self._interval = min(self._pace.heartbeat, max(0.1, lease.expires_in / _BEATS_IN_A_LEASE))
-            else:
+            if lease.job_id not in known and lease.job_id not in self._strays:
                 log.warning("%s is held without being known here: handed back", lease.job_id)
-                stray = self._group.create_task(self._hand_back(_Held(lease.job_id, "")), name=f"not {lease.job_id}")
-                self._strays.add(stray)
-                stray.add_done_callback(self._strays.discard)
+                self._strays[lease.job_id] = self._group.create_task(
+                    self._hand_back_stray(lease.job_id), name=f"not {lease.job_id}"
+                )
+        now = self._clock()
+        mine = ((lease.expires_in, self._held.get(lease.job_id)) for lease in answer.leases)
+        self._rhythm.answered(Lease(left, held.ends - now) for left, held in mine if held is not None)
         if answer.miner_status != self._status:
             log.info("the coordinator has this miner as %s", answer.miner_status)
             self._status = answer.miner_status
@@ -317,6 +336,13 @@ class Agent:
     async def _hand_back(self, held: _Held) -> None:
         await self._say(lambda: self._client.release(held.job_id, held.token or None), held)
 
+    async def _hand_back_stray(self, job_id: str) -> None:
+        # Nothing is accepted meanwhile (see `Line.accept`), so that it cannot be taken anew before it is handed back.
+        try:
+            await self._hand_back(_Held(job_id, ""))
+        finally:
+            del self._strays[job_id]
+
     # -- the end
 
     async def _say_draining(self) -> None:
@@ -330,7 +356,8 @@ class Agent:
     async def _finish(self) -> bool:
         """Wait for what is held, or hand it back once asked to; whether all of it was finished and delivered."""
         while self._held and not self._stopping:
-            only_deliveries = all(held.done for held in self._held.values())
+            # What is on the disk can wait for the next run.
+            only_deliveries = all(held.on_disk for held in self._held.values())
             try:
                 async with asyncio.timeout(self._pace.farewell if only_deliveries else None):
                     await self._until_changed()
@@ -346,7 +373,8 @@ class Agent:
                     await self._until_changed()
         late = [held for held in self._held.values() if held.done]
         for held in late:
-            log.warning("%s is done but not delivered: it is on the disk, and the next run delivers it", held.job_id)
+            where = "it is on the disk, and the next run delivers it" if held.on_disk else "its result is lost"
+            log.warning("%s is done but not delivered: %s", held.job_id, where)
         await _cancelled(*(held.task for held in late if held.task is not None))
         return not (back or late)
 

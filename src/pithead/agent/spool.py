@@ -6,19 +6,25 @@ name is made from the job's id and the lease token, which come from elsewhere an
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from pithead.wire.miners import Metrics
 
 log = logging.getLogger(__name__)
+
+#: The names of the files that are made here.
+_OURS: Final = re.compile(r"[0-9a-f]{32}\.(result|json)(\.part)?")
 
 
 class InUse(Exception):
@@ -70,6 +76,10 @@ class Spool:
             _write(self._words_of(finished), msgspec.json.encode(finished))
         except OSError as error:
             log.warning("the result of %s cannot be put on disk (%s): kept in memory", job_id, error)
+            # The words may be there, and not for sure; half of it would only take room.
+            with contextlib.suppress(OSError):
+                self._words_of(finished).unlink(missing_ok=True)
+                self.bytes_of(finished).unlink(missing_ok=True)
             return msgspec.structs.replace(finished, data=data)
         return finished
 
@@ -78,27 +88,28 @@ class Spool:
         return self.bytes_of(finished) if finished.data is None else finished.data
 
     def remove(self, finished: Finished) -> None:
-        """It was delivered, or nobody wants it any more."""
+        """It was delivered, or nobody wants it any more. What cannot be removed is delivered again later, which is harmless."""
         # The words first: bytes alone are nothing to deliver.
-        self._words_of(finished).unlink(missing_ok=True)
-        self.bytes_of(finished).unlink(missing_ok=True)
+        for file in (self._words_of(finished), self.bytes_of(finished)) if finished.data is None else ():
+            _unlink(file)
 
     def pending(self) -> list[Finished]:
-        """What an earlier life of the agent left to deliver. What it left half written is removed."""
-        found, known = [], {"lock"}
+        """What an earlier life of the agent left to deliver. What it left half written is removed; nothing else is."""
+        found, known = [], set()
         for words in sorted(self._folder.glob("*.json")):
             try:
                 finished = msgspec.json.decode(words.read_bytes(), type=Finished)
-                whole = self.bytes_of(finished).stat().st_size == finished.size
-            except (OSError, msgspec.MsgspecError) as error:
+                size = self.bytes_of(finished).stat().st_size
+                if size != finished.size:
+                    raise ValueError(f"{size} bytes of {finished.size}")
+            except (OSError, ValueError, msgspec.MsgspecError) as error:
                 log.warning("%s in the spool cannot be used: %s", words.name, error)
                 continue
-            if whole:
-                found.append(finished)
-                known |= {words.name, self.bytes_of(finished).name}
-        for file in self._folder.iterdir() if self._folder.is_dir() else ():
-            if file.name not in known and file.is_file():
-                file.unlink(missing_ok=True)
+            found.append(finished)
+            known |= {words.name, self.bytes_of(finished).name}
+        for file in self._folder.glob("*") if self._folder.is_dir() else ():
+            if _OURS.fullmatch(file.name) and file.name not in known:
+                _unlink(file)
         return found
 
     def bytes_of(self, finished: Finished) -> Path:
@@ -110,6 +121,13 @@ class Spool:
         return self.bytes_of(finished).with_suffix(".json")
 
 
+def _unlink(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s cannot be removed from the spool: %s", file.name, error)
+
+
 def _write(path: Path, data: bytes) -> None:
     """Write a file that appears whole, and is on the disk when this returns."""
     temporary = path.with_name(path.name + ".part")
@@ -119,6 +137,12 @@ def _write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        # The name is the folder's, and on the disk only with it.
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
