@@ -17,7 +17,7 @@ from pithead.cli.main import SECTIONS, cli
 from pithead.core.jobs import HELD, TRANSITIONS, Event, State
 from pithead.http.openapi import statuses
 from pithead.settings import Option, options
-from pithead.wire import admin, base, jobs, miners
+from pithead.wire import admin, base, jobs, ledger, miners
 from pithead.wire.endpoints import ENDPOINTS, Endpoint
 
 DOCS: Final = Path(__file__).parent
@@ -183,7 +183,7 @@ def http() -> str:
         parts.append(_table(("call", "what for", "body", "answer", "errors"), map(_row, mine)))
         if notes := [note for endpoint in mine for note in _notes(endpoint)]:
             parts.append("\n".join(notes))
-    modules = (miners, jobs, admin, base)
+    modules = (miners, jobs, admin, ledger, base)
     parts += [
         "## Shapes",
         "A request may leave out a field that has a default; `UNSET` means that what is there stays. An answer has all of "
@@ -214,6 +214,8 @@ def _notes(endpoint: Endpoint) -> Iterator[str]:
         notes.append("Counts as a job operation.")
     if endpoint.idempotent:
         notes.append("Takes an `Idempotency-Key`: the same key with the same request is done once.")
+    if endpoint.also:
+        notes.append(f"Answers in {' or '.join(f'`{kind}`' for kind in endpoint.also)} where `Accept` asks for it.")
     if endpoint.lease_token:
         notes.append("Takes a `Lease-Token`.")
     if notes:
@@ -223,7 +225,9 @@ def _notes(endpoint: Endpoint) -> Iterator[str]:
 def _bounds(query: Any) -> str:
     if query.choices:
         return f" ({', '.join(query.choices)})"
-    return "" if query.minimum is None else f" ({query.minimum:g} to {query.maximum:g})"
+    if query.maximum is None:
+        return "" if query.minimum is None else f" (from {query.minimum:g})"
+    return f" ({query.minimum:g} to {query.maximum:g})"
 
 
 def _link(shape: type) -> str:

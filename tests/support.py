@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pithead.core import receipts
 from pithead.core.jobs import Job
-from pithead.exchange import accounts, dispatch, jobs, miners
+from pithead.exchange import accounts, dispatch, jobs, ledger, miners
 from pithead.exchange.dispatch import Measured, Outcome
 from pithead.exchange.events import Event
 from pithead.exchange.ids import new_id, new_key, new_token
@@ -162,8 +162,21 @@ class Exchange:
         )
         return [outcome for (outcome,) in rows.fetchall()]
 
+    def account(self, account_id: str, *, held: bool = False) -> int:
+        """The number of an account."""
+        return self.do(lambda tx, now: ledger.account(tx, account_id, held=held))
+
+    def holds(self, account: int) -> int:
+        """What the account of that number holds."""
+        return self.do(lambda tx, now: tx.balance(account))
+
+    def check(self) -> list[tuple[str, str, str]]:
+        """What a check of the ledger finds: kind, subject and fault of each."""
+        return [(f.kind, f.subject, f.message) for f in self.do(lambda tx, now: ledger.check(tx)).faults]
+
     def assert_ledger_is_sound(self) -> None:
-        """The sum of all balances is 0, and each is the sum of its transfers."""
+        """The sum of all balances is 0, and each is the sum of its transfers; and the check of the ledger agrees."""
+        assert self.check() == []
         execute = self.store.writing.execute
         assert execute("SELECT sum(balance) FROM accounts").fetchone()[0] == 0
         drift = execute(

@@ -266,5 +266,6 @@ async def test_the_account(world: World) -> None:
     client = await world.client(2.5)
     await client.submit(price=1)
     assert body(await client.get("/v1/clients/me")) == {
-        "client_id": client.id, "name": "lab", "balance": 1.5, "held": 1, "created_at": world.clock.now,
+        "client_id": client.id, "name": "lab", "balance": 1.5, "credit_line": 0, "held": 1,
+        "created_at": world.clock.now,
     }  # fmt: skip

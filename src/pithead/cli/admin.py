@@ -10,9 +10,10 @@ import click
 import msgspec
 
 from pithead.cli import job as jobs
+from pithead.cli.account import show_client
+from pithead.cli.ledger import ledger
 from pithead.cli.output import emit, facts, fail, moment, table
 from pithead.cli.profiles import command, connection, connection_options
-from pithead.wire.jobs import ClientView
 from pithead.wire.miners import MinerView
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 @click.group()
 @connection_options
 def admin() -> None:
-    """Clients and credit, miners, keys, limits, the audit log. Needs the operator's key."""
+    """Clients and credit, the ledger, miners, keys, limits, the audit log. Needs the operator's key."""
 
 
 def _group(name: str, text: str) -> click.Group:
@@ -38,6 +39,7 @@ _miner = _group("miner", "Machines that are offered.")
 _key = _group("key", "Keys of miners, of clients and of the operator.")
 _token = _group("enrollment-token", "Tokens to register with, where enrolment asks for one.")
 _job = _group("job", "Everybody's jobs.")
+admin.add_command(ledger)
 
 
 def _limit(function: F) -> F:
@@ -76,11 +78,11 @@ def list_clients(limit: int) -> None:
 
 @command(_client, "show")
 @click.argument("client_id")
-def show_client(client_id: str) -> None:
+def show(client_id: str) -> None:
     """Show a client's account."""
     with connection().admin() as operator:
         view = operator.client(client_id)
-    emit(view, lambda: _show_client(view))
+    emit(view, lambda: show_client(view))
 
 
 @command(_client, "credit")
@@ -92,13 +94,17 @@ def credit_client(client_id: str, amount: str, note: str, idempotency_key: str |
     """Add to a client's balance. To take away, put -- before the negative amount."""
     with connection().admin() as operator:
         view = operator.credit(client_id, amount, note, idempotency_key=idempotency_key)
-    emit(view, lambda: _show_client(view))
+    emit(view, lambda: show_client(view))
 
 
-def _show_client(view: ClientView) -> None:
-    facts(
-        client_id=view.client_id, name=view.name, balance=view.balance, held=view.held, created=moment(view.created_at)
-    )
+@command(_client, "credit-line")
+@click.argument("client_id")
+@click.argument("amount")
+def set_credit_line(client_id: str, amount: str) -> None:
+    """Let a client's balance go down to minus this amount; 0 takes the line back."""
+    with connection().admin() as operator:
+        view = operator.set_credit_line(client_id, amount)
+    emit(view, lambda: show_client(view))
 
 
 # ---- Miners

@@ -18,13 +18,14 @@ from pithead.cli.profiles import DEFAULT_PROFILE, DEFAULT_URL, Profile, path, sa
 SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "With work to be done": {
         "job": ("pithead.cli.job:job", "Submit jobs, wait for them, fetch results."),
+        "account": ("pithead.cli.account:account", "Your balance, and every posting behind it."),
     },
     "With a machine to offer": {
         "miner": ("pithead.cli.miner:miner", "Register this machine and work on jobs."),
     },
     "Running an exchange": {
         "serve": ("pithead.cli.serve:serve", "Run a coordinator."),
-        "admin": ("pithead.cli.admin:admin", "Clients and credit, miners, keys, limits, the audit log."),
+        "admin": ("pithead.cli.admin:admin", "Clients and credit, the ledger, miners, keys, limits."),
         "settings": ("pithead.cli.settings:settings", "Every setting of the coordinator, and its value."),
     },
     "Looking around": {

@@ -10,6 +10,7 @@ import platform
 import signal
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,11 +19,13 @@ import msgspec
 
 from pithead.agent import registration
 from pithead.agent.registration import Registration, Unusable
+from pithead.cli.ledger import csv_option, print_csv
 from pithead.cli.output import emit, facts, fail, json_option, moment, table, wants_json
 from pithead.cli.profiles import DEFAULT_URL, SOMEBODY_LOOKS_ON
 from pithead.cli.profiles import load as load_profile
 from pithead.client import ApiError, MinerClient
 from pithead.client.environment import checked_key, checked_url
+from pithead.wire.ledger import EarningsBy, EarningsRow
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -267,6 +270,44 @@ def status(profile: str, url: str | None, key: str | None, miner_id: str | None)
         )
 
     emit({"miner": msgspec.to_builtins(view), "stats": msgspec.to_builtins(stats)}, show)
+
+
+_DAY: Final = click.DateTime(["%Y-%m-%d"])
+
+
+@miner.command()
+@click.option(
+    "--by", type=click.Choice(["day", "model", "client"]), default="day", show_default=True, help="What to add up by."
+)
+@click.option("--from", "since", type=_DAY, metavar="DAY", help="The first day (of UTC), as 2026-01-31.")
+@click.option("--to", "until", type=_DAY, metavar="DAY", help="The last day.")
+@csv_option
+@_identity
+@json_option
+def earnings(
+    by: EarningsBy,
+    since: datetime | None,
+    until: datetime | None,
+    as_csv: bool,
+    profile: str,
+    url: str | None,
+    key: str | None,
+    miner_id: str | None,
+) -> None:
+    """What this miner was paid, by day, model or client."""
+    first = None if since is None else since.replace(tzinfo=UTC).timestamp()
+    beyond = None if until is None else (until.replace(tzinfo=UTC) + timedelta(days=1)).timestamp()
+    with _client(_who(profile, url, key, miner_id)) as client:
+        found = client.earnings(by, since=first, until=beyond)
+    if as_csv:
+        print_csv(EarningsRow, found.rows, (by, "jobs", "earned"))
+        return
+
+    def show() -> None:
+        rows = [(row.key, row.jobs, row.earned) for row in found.rows]
+        table((by.upper(), ">JOBS", ">EARNED"), [*rows, ("together", found.jobs, found.earned)])
+
+    emit(found, show)
 
 
 # ---- who

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pithead.client import calls
 from pithead.client.calls import Price
@@ -21,6 +21,7 @@ from pithead.wire.admin import (
     Revoked,
 )
 from pithead.wire.jobs import ClientView, JobPage, JobView
+from pithead.wire.ledger import CheckProgress, LedgerCheck, LedgerEntry, LedgerPage, Statement, TransferView
 from pithead.wire.miners import MinerView
 
 
@@ -53,6 +54,43 @@ class AdminClient(Keyed):
     ) -> ClientView:
         """Add to a client's balance; a negative amount takes away, at most what is there."""
         return self._run(calls.credit_client(client_id, amount, note, idempotency_key))
+
+    def set_credit_line(self, client_id: str, amount: Price) -> ClientView:
+        """Let a client's balance go down to `-amount`."""
+        return self._run(calls.set_credit_line(client_id, amount))
+
+    def ledger(self, *, limit: int | None = None, cursor: str | None = None) -> LedgerPage:
+        """A page of the whole ledger, the newest first."""
+        return self._run(calls.list_ledger(limit, cursor))
+
+    def iter_ledger(self, *, page_size: int = 200) -> Iterator[TransferView]:
+        """The whole ledger, the newest first."""
+        for page in pages(lambda cursor: self.ledger(limit=page_size, cursor=cursor)):
+            yield from page.entries
+
+    def account_ledger(
+        self,
+        account_id: str,
+        *,
+        account: calls.Account = "balance",
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> Statement:
+        """A page of the postings of a client, a miner, `issued` or `fees`; `account="held"`: a client's escrow."""
+        return self._run(calls.account_ledger(account_id, account, limit, cursor))
+
+    def iter_account_ledger(
+        self, account_id: str, *, account: calls.Account = "balance", page_size: int = 200
+    ) -> Iterator[LedgerEntry]:
+        """All postings of an account, the newest first."""
+        for page in pages(
+            lambda cursor: self.account_ledger(account_id, account=account, limit=page_size, cursor=cursor)
+        ):
+            yield from page.entries
+
+    def check_ledger(self, on_progress: Callable[[CheckProgress], object] | None = None) -> LedgerCheck:
+        """Prove the whole ledger; `on_progress` is called as it gets on. Look at `sound`, and at `faults`."""
+        return self._run(calls.check_ledger(on_progress))
 
     def miners(self, *, status: str | None = None, limit: int | None = None, cursor: str | None = None) -> MinerPage:
         """A page of miners, the newest first."""

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Protocol, TypeVar, Unpack
 
 import httpx
 
@@ -18,6 +18,7 @@ from pithead.client.environment import given
 from pithead.client.results import Part
 from pithead.client.watch import Watch
 from pithead.wire.jobs import ClientView, JobPage, JobView, SubmitJob, Submitted, SubmittedBatch
+from pithead.wire.ledger import Earnings, EarningsBy, LedgerEntry, Statement
 from pithead.wire.miners import (
     Assignment,
     Available,
@@ -34,6 +35,22 @@ from pithead.wire.miners import (
     Stats,
     Uploaded,
 )
+
+
+class _Page(Protocol):
+    next_cursor: str | None
+
+
+P = TypeVar("P", bound=_Page)
+
+
+async def pages(fetch: Callable[[str | None], Awaitable[P]]) -> AsyncIterator[P]:
+    """Every page, each fetched when it is asked for."""
+    page = await fetch(None)
+    yield page
+    while page.next_cursor is not None:
+        page = await fetch(page.next_cursor)
+        yield page
 
 
 class Keyed(AsyncDriver):
@@ -99,13 +116,9 @@ class AsyncClient(Keyed):
         self, *, status: str | None = None, model: str | None = None, page_size: int = 200
     ) -> AsyncIterator[JobView]:
         """All of the client's jobs, the newest first, fetched as they are asked for."""
-        cursor: str | None = None
-        while True:
-            page = await self.jobs(status=status, model=model, limit=page_size, cursor=cursor)
+        async for page in pages(lambda c: self.jobs(status=status, model=model, limit=page_size, cursor=c)):
             for job in page.jobs:
                 yield job
-            if (cursor := page.next_cursor) is None:
-                return
 
     async def cancel(self, job_id: str) -> JobView:
         """Cancel the job; its price goes back."""
@@ -142,6 +155,20 @@ class AsyncClient(Keyed):
     async def me(self) -> ClientView:
         """The client's account and balance."""
         return await self._run(calls.me())
+
+    async def ledger(
+        self, *, account: calls.Account = "balance", limit: int | None = None, cursor: str | None = None
+    ) -> Statement:
+        """A page of the account's postings, the newest first; `account="held"`: of what is set aside for jobs."""
+        return await self._run(calls.my_ledger(account, limit, cursor))
+
+    async def iter_ledger(
+        self, *, account: calls.Account = "balance", page_size: int = 200
+    ) -> AsyncIterator[LedgerEntry]:
+        """All of the account's postings, the newest first, fetched as they are asked for."""
+        async for page in pages(lambda cursor: self.ledger(account=account, limit=page_size, cursor=cursor)):
+            for entry in page.entries:
+                yield entry
 
 
 class AsyncMinerClient(AsyncDriver):
@@ -238,6 +265,12 @@ class AsyncMinerClient(AsyncDriver):
     async def stats(self) -> Stats:
         """What the miner has done and earned."""
         return await self._run(calls.stats(self.miner_id))
+
+    async def earnings(
+        self, by: EarningsBy = "day", *, since: float | None = None, until: float | None = None
+    ) -> Earnings:
+        """What the miner was paid, added up by day (of UTC), model or client; `since` and `until` are instants."""
+        return await self._run(calls.earnings(self.miner_id, by, since, until))
 
     async def receipt_keys(self) -> ReceiptKeys:
         """What `verify_receipt` checks a receipt with: fetch it once, and keep it."""

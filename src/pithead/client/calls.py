@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack, cast
 from urllib.parse import quote
 
 import msgspec
 
+from pithead.client.checking import Checking
 from pithead.client.core import Call, Repeat, Reply, as_json
 from pithead.client.errors import Misused
 from pithead.client.results import Part, verified
-from pithead.wire import admin, jobs, miners
+from pithead.wire import admin, jobs, ledger, miners
 from pithead.wire.base import encode
 from pithead.wire.endpoints import ENDPOINTS
 
@@ -29,6 +30,9 @@ _ENDPOINTS: Final = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 _NOT_REPEATABLE: Final = {"register_miner", "create_client", "rotate_key", "create_enrollment_token"}
 #: A result's digest is of the bytes as the miner sent them: nobody may compress them on the way.
 _AS_THEY_ARE: Final = {"Accept-Encoding": "identity"}
+_IN_LINES: Final = {"Accept": "application/x-ndjson, application/problem+json"}
+#: Which of a client's accounts: what it can spend, or what is set aside for its jobs.
+Account = Literal["balance", "held"]
 
 
 class JobOptions(TypedDict, total=False):
@@ -189,6 +193,10 @@ def me() -> Call[jobs.ClientView]:
     return _call(jobs.ClientView, "get_me")
 
 
+def my_ledger(account: Account, limit: int | None, cursor: str | None) -> Call[ledger.Statement]:
+    return _call(ledger.Statement, "my_ledger", query={"account": account, "limit": limit, "cursor": cursor})
+
+
 # ---- The miner's side
 
 
@@ -272,6 +280,11 @@ def stats(miner_id: str) -> Call[miners.Stats]:
     return _call(miners.Stats, "miner_stats", miner_id=miner_id)
 
 
+def earnings(miner_id: str, by: ledger.EarningsBy, since: float | None, until: float | None) -> Call[ledger.Earnings]:
+    query = {"by": by, "from": since, "to": until}
+    return _call(ledger.Earnings, "earnings", query=query, miner_id=miner_id)
+
+
 # ---- The operator's side
 
 
@@ -290,6 +303,24 @@ def get_client(client_id: str) -> Call[jobs.ClientView]:
 def credit_client(client_id: str, amount: Price, note: str, idempotency_key: str | None) -> Call[jobs.ClientView]:
     body = {"amount": exact(amount, "amount"), "note": note}
     return _call(jobs.ClientView, "credit_client", body=body, headers=_once(idempotency_key), client_id=client_id)
+
+
+def set_credit_line(client_id: str, amount: Price) -> Call[jobs.ClientView]:
+    return _call(jobs.ClientView, "set_credit_line", body={"amount": exact(amount, "amount")}, client_id=client_id)
+
+
+def list_ledger(limit: int | None, cursor: str | None) -> Call[ledger.LedgerPage]:
+    return _call(ledger.LedgerPage, "list_ledger", query={"limit": limit, "cursor": cursor})
+
+
+def account_ledger(account_id: str, account: Account, limit: int | None, cursor: str | None) -> Call[ledger.Statement]:
+    query = {"account": account, "limit": limit, "cursor": cursor}
+    return _call(ledger.Statement, "account_ledger", query=query, account_id=account_id)
+
+
+def check_ledger(on_progress: Callable[[ledger.CheckProgress], object] | None) -> Call[ledger.LedgerCheck]:
+    checking = Checking(on_progress)
+    return replace(_make(checking.finish, "check_ledger", headers=_IN_LINES), sink=checking)
 
 
 def list_miners(status: str | None, limit: int | None, cursor: str | None) -> Call[admin.MinerPage]:

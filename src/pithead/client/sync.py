@@ -17,6 +17,7 @@ from pithead.client.environment import given
 from pithead.client.results import Part
 from pithead.client.watch import Watch
 from pithead.wire.jobs import ClientView, JobPage, JobView, SubmitJob, Submitted, SubmittedBatch
+from pithead.wire.ledger import Earnings, EarningsBy, LedgerEntry, Statement
 from pithead.wire.miners import (
     Assignment,
     Available,
@@ -153,6 +154,17 @@ class Client(Keyed):
         """The client's account and balance."""
         return self._run(calls.me())
 
+    def ledger(
+        self, *, account: calls.Account = "balance", limit: int | None = None, cursor: str | None = None
+    ) -> Statement:
+        """A page of the account's postings, the newest first; `account="held"`: of what is set aside for jobs."""
+        return self._run(calls.my_ledger(account, limit, cursor))
+
+    def iter_ledger(self, *, account: calls.Account = "balance", page_size: int = 200) -> Iterator[LedgerEntry]:
+        """All of the account's postings, the newest first, fetched as they are asked for."""
+        for page in pages(lambda cursor: self.ledger(account=account, limit=page_size, cursor=cursor)):
+            yield from page.entries
+
 
 class MinerClient(SyncDriver):
     """A miner's side of the exchange. `retry_for`: as for `Client`; an agent with a loop of its own may set 0."""
@@ -248,6 +260,10 @@ class MinerClient(SyncDriver):
     def stats(self) -> Stats:
         """What the miner has done and earned."""
         return self._run(calls.stats(self.miner_id))
+
+    def earnings(self, by: EarningsBy = "day", *, since: float | None = None, until: float | None = None) -> Earnings:
+        """What the miner was paid, added up by day (of UTC), model or client; `since` and `until` are instants."""
+        return self._run(calls.earnings(self.miner_id, by, since, until))
 
     def receipt_keys(self) -> ReceiptKeys:
         """What `verify_receipt` checks a receipt with: fetch it once, and keep it."""

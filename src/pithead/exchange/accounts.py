@@ -1,5 +1,7 @@
 """Clients, their credit, and everybody's keys."""
 
+import msgspec
+
 from pithead.core import money
 from pithead.core.errors import Conflict, NotFound
 from pithead.core.money import escrow_of, micros, units
@@ -28,16 +30,27 @@ def create_client(tx: Tx, now: float, actor: str, client_id: str, key: str, name
 
 
 def credit_client(tx: Tx, now: float, actor: str, client_id: str, amount: float, note: str) -> Client:
-    """Change a client's balance. Raises `NotFound`, `Invalid`, and `Conflict` where it would fall below 0."""
+    """Change a client's balance. Raises `NotFound`, `Invalid`, and `Conflict` where taking away would leave less than 0."""
     found, change = client(tx, client_id), micros(amount)
     after = tx.balance(found.seq) + change
-    if after < 0:
+    if change < 0 and after < 0:
         raise Conflict(f"the balance is {units(tx.balance(found.seq))}: {units(-change)} cannot be taken from it")
     if after > _MOST_CREDIT:
         raise Conflict("a balance cannot be that large")
     tx.post(now, money.credit(found.seq, change, note))
     tx.audit(now, actor, "client.credit", client_id, f"{units(change)} {note}".strip())
     return found
+
+
+def set_credit_line(tx: Tx, now: float, actor: str, client_id: str, amount: float) -> Client:
+    """Let a client's balance go down to `-amount`. Raises `NotFound`, `Invalid`.
+
+    A line below what the client owes already takes nothing back: it only gets nothing more until it has paid.
+    """
+    found, line = client(tx, client_id), micros(amount)
+    tx.set_credit_line(found.seq, line)
+    tx.audit(now, actor, "client.credit-line", client_id, f"{units(found.credit_line)} -> {units(line)}")
+    return msgspec.structs.replace(found, credit_line=line)
 
 
 def balances(tx: Tx, account: int) -> tuple[int, int]:

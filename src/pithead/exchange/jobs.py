@@ -44,7 +44,7 @@ def submit(
 ) -> list[Job]:
     """Queue jobs and set their prices aside, all or none.
 
-    Raises `PaymentRequired` where the balance does not cover them together, `Invalid`.
+    Raises `PaymentRequired` where balance and credit line do not cover them together, `Invalid`.
     """
     owner = client(tx, client_id)
     jobs: list[Job] = []
@@ -58,9 +58,10 @@ def submit(
     if faults:
         raise Invalid(*faults)
     total, balance = sum(job.price for job in jobs), tx.balance(owner.seq)
-    if total > balance:
+    if total > balance + owner.credit_line:
+        line = f", with a credit line of {units(owner.credit_line)}" if owner.credit_line else ""
         raise PaymentRequired(
-            f"this costs {units(total)} and the balance is {units(balance)}; ask the operator for credit"
+            f"this costs {units(total)} and the balance is {units(balance)}{line}; ask the operator for credit"
         )
     queued = []
     for job, order in zip(jobs, orders, strict=True):

@@ -1,10 +1,11 @@
 """What the operations need of a store. Every store passes the same conformance suite (tests/store)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
 import msgspec
 
+from pithead.core.bookkeeping import Account, Posting, Priced
 from pithead.core.jobs import Attempt, Job
 from pithead.core.miners import Miner
 from pithead.core.money import Transfer
@@ -12,6 +13,8 @@ from pithead.core.receipts import Receipt
 from pithead.exchange.events import Event
 
 OwnerKind = Literal["miner", "client", "operator"]
+#: What earnings are added up by.
+Grouping = Literal["day", "model", "client"]
 
 
 class Client(msgspec.Struct, frozen=True):
@@ -21,6 +24,7 @@ class Client(msgspec.Struct, frozen=True):
     id: str
     name: str
     created_at: float
+    credit_line: int = 0  #: How far below 0 its balance may go.
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -93,6 +97,50 @@ class JobFilter(msgspec.Struct, frozen=True):
     model: str | None = None
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """A posting as one account sees it."""
+
+    seq: int
+    at: float
+    cause: str
+    amount: int  #: Negative where the account gave it.
+    job_id: str | None
+    note: str
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """A posting with the owners and classes of both accounts."""
+
+    seq: int
+    at: float
+    cause: str
+    debit_owner: str
+    debit_kind: str
+    credit_owner: str
+    credit_kind: str
+    amount: int
+    job_id: str | None
+    note: str
+
+
+class Earned(msgspec.Struct, frozen=True):
+    """What a miner was paid under one heading: a day (counted from the epoch), a model, or a client's id."""
+
+    key: str
+    jobs: int
+    amount: int
+
+
+class Extent(msgspec.Struct, frozen=True):
+    """How much of a ledger there is."""
+
+    accounts: int
+    jobs: int
+    #: Transfers that belong to no job.
+    loose: int
+    transfers: int
+
+
 class Signer(Protocol):
     """Signs receipts with the coordinator's key."""
 
@@ -120,6 +168,25 @@ class Tx(Protocol):
 
     def balance(self, account: int) -> int: ...
     def balances_by_kind(self) -> dict[str, int]: ...
+    def set_credit_line(self, client: int, amount: int) -> None: ...
+    def statement(self, account: int, before: int | None, limit: int) -> list[Entry]:
+        """Some of an account's postings, the newest first."""
+
+    def transfers_page(self, before: int | None, limit: int) -> list[Moved]: ...
+    def earnings(self, account: int, by: Grouping, since: float, until: float) -> list[Earned]:
+        """What was paid to a miner from `since` to before `until`, in the order of the headings."""
+
+    # -- the check of the ledger; all of it is read in batches
+    def ledger_extent(self) -> Extent: ...
+    def ledger_sum(self) -> int:
+        """The sum of all balances."""
+
+    def accounts_to_check(self) -> Iterator[Account]: ...
+    def jobs_to_check(self) -> Iterator[tuple[Priced | None, list[Posting]]]:
+        """Every job with its postings, and (`None`) the postings of jobs that are not there."""
+
+    def loose_postings(self) -> Iterator[tuple[Posting, str | None, str | None]]:
+        """The postings of no job, with the classes of their two accounts."""
 
     # -- keys
     def add_key(self, key: Key) -> None: ...

@@ -66,6 +66,14 @@ async def credit_client(call: Call) -> Callable[[Tx, float], Any]:
     )
 
 
+@handles("set_credit_line")
+async def set_credit_line(call: Call) -> ClientView:
+    actor, client_id, amount = call.caller.id, call.path["client_id"], call.body.amount
+    return await call.exchange.run(
+        lambda tx, now: shapes.client_view(tx, accounts.set_credit_line(tx, now, actor, client_id, amount))
+    )
+
+
 @handles("list_miners")
 async def list_miners(call: Call) -> wire.MinerPage:
     before, limit, status = call.cursor, call.limit, call.query.get("status")

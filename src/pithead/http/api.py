@@ -14,6 +14,7 @@ from pithead.exchange.ports import Tx
 from pithead.http.decode import decode_body, header, parse_query, read_body
 from pithead.http.problems import HttpProblem
 from pithead.http.routing import Target
+from pithead.http.streams import accepts
 from pithead.store.blobs import Blobs
 from pithead.store.errors import StoreError
 from pithead.wire.base import Fault, encode
@@ -79,6 +80,12 @@ class Call:
         return int(text)
 
     @property
+    def wants_csv(self) -> bool:
+        """Whether to answer with a table."""
+        chosen = self.query.get("format")
+        return chosen == "csv" or (chosen is None and accepts(self.scope, "text/csv"))
+
+    @property
     def limit(self) -> int:
         """How many entries a page has."""
         return int(self.query.get("limit", 50))
@@ -135,6 +142,13 @@ class _Endpoint:
                 answer = await (self._once(call, raw) if endpoint.idempotent else self._handler(call))
             else:
                 answer = await self._handler(call)
+            if isinstance(answer, Ready):
+                await _send_json(send, answer.status, answer.body)
+            elif isinstance(answer, msgspec.Struct):
+                await _send_json(send, endpoint.status, encode(answer))
+            else:
+                # It may refuse too, up to its first bytes.
+                await answer(scope, receive, send)
         except errors.Invalid as refusal:
             faults = [Fault(field=f.field, message=f.message) for f in refusal.faults]
             raise HttpProblem(422, refusal.slug, refusal.title(), refusal.detail, errors=faults) from refusal
@@ -146,12 +160,6 @@ class _Endpoint:
             raise HttpProblem(
                 503, "store-unavailable", "The database does not answer", str(error), headers={"Retry-After": "5"}
             ) from error
-        if isinstance(answer, Ready):
-            await _send_json(send, answer.status, answer.body)
-        elif isinstance(answer, msgspec.Struct):
-            await _send_json(send, endpoint.status, encode(answer))
-        else:
-            await answer(scope, receive, send)
 
     async def _once(self, call: Call, raw: bytes) -> Any:
         """Call a handler whose answer is kept under an idempotency key; it returns the operation to run."""

@@ -196,5 +196,5 @@ def _parameter(query: Query, text: str) -> Any:
     low, high = query.minimum, query.maximum
     # Written so that NaN, which compares as false, is refused.
     if not ((low is None or value >= low) and (high is None or value <= high)):
-        raise ValueError(f"must be from {low} to {high}")
+        raise ValueError(f"must be from {low}" + ("" if high is None else f" to {high}"))
     return value

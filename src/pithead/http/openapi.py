@@ -186,11 +186,12 @@ def _success(endpoint: Endpoint, schemas: dict[Any, dict[str, Any]]) -> dict[str
             "206": {"description": "The part of them that was asked for.", "headers": headers, "content": parts},
             "304": {"description": "The caller has them already.", "headers": headers},
         }
+    also = {kind: {"schema": {"type": "string"}} for kind in endpoint.also}
     return {
         str(endpoint.status): {
             "description": endpoint.summary,
             "headers": headers,
-            "content": {"application/json": {"schema": schemas[endpoint.response]}},
+            "content": {"application/json": {"schema": schemas[endpoint.response]}, **also},
         }
     }
 

@@ -188,6 +188,7 @@ def client_view(tx: Tx, client: Client) -> jobs.ClientView:
         client_id=client.id,
         name=client.name,
         balance=units(balance),
+        credit_line=units(client.credit_line),
         held=units(held),
         created_at=client.created_at,
     )

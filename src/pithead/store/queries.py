@@ -1,4 +1,4 @@
-"""Loads `queries.sql`: every query under its name, with the columns of the entities filled in, for each database."""
+"""Loads the files of queries: every query under its name, with the columns of the entities filled in, for each database."""
 
 import itertools
 import re
@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Final
 
+from pithead.core.bookkeeping import Posting
 from pithead.core.jobs import FINISHED, HELD, Attempt, Job, State
 from pithead.core.miners import Miner
 from pithead.exchange.ports import Client, Key
 
-_ENTITIES: Final = {"job": Job, "attempt": Attempt, "miner": Miner, "client": Client, "key": Key}
+_ENTITIES: Final = {
+    "job": Job, "attempt": Attempt, "miner": Miner, "client": Client, "key": Key, "posting": Posting,
+}  # fmt: skip
 
 
 def _states(wanted: list[State]) -> str:
@@ -54,7 +57,9 @@ def _for_psycopg(sql: str) -> str:
     return re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", sql.replace("%", "%%"))
 
 
+#: What both databases are asked.
+SHARED: Final = ("queries.sql", "queries_ledger.sql")
 #: All queries by name, as `sqlcipher3` takes them.
-SQLITE: Final = load("queries.sql")
+SQLITE: Final = load(*SHARED)
 #: All queries by name, as `psycopg` takes them.
-POSTGRES: Final = {name: _for_psycopg(sql) for name, sql in load("queries.sql", "queries_postgres.sql").items()}
+POSTGRES: Final = {name: _for_psycopg(sql) for name, sql in load(*SHARED, "queries_postgres.sql").items()}

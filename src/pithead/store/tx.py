@@ -13,9 +13,8 @@ from pithead.core.miners import Admission, Miner
 from pithead.core.money import Transfer
 from pithead.exchange.events import Event
 from pithead.exchange.ports import AuditRecord, Client, Details, Held, JobFilter, Kept, Key, Notice, Settlement
+from pithead.store.ledger import TOP, LedgerReads
 
-#: Beyond every row number.
-_TOP: Final = 2**62
 _STATE: Final = {str(s): s for s in State}
 _ADMISSION: Final = {str(a): a for a in Admission}
 _JOB_STATE_AT: Final = Job.__struct_fields__.index("state")
@@ -47,7 +46,7 @@ def _miner_row(miner: Miner) -> dict[str, Any]:
     return row
 
 
-class SqlTx:
+class SqlTx(LedgerReads):
     """The store's side of one transaction (see `exchange.ports.Tx`)."""
 
     def __init__(self, execute: Callable[[str, Mapping[str, Any]], Any], queries: Mapping[str, str]) -> None:
@@ -86,6 +85,9 @@ class SqlTx:
         row = self._one("balance", account=account)
         return int(row[0]) if row else 0
 
+    def set_credit_line(self, client: int, amount: int) -> None:
+        self._do("set_credit_line", client=client, amount=amount)
+
     def balances_by_kind(self) -> dict[str, int]:
         return dict(self._all("balances_by_kind"))
 
@@ -118,7 +120,7 @@ class SqlTx:
         return Client(*row) if row else None
 
     def clients_page(self, before: int | None, limit: int) -> list[Client]:
-        return [Client(*row) for row in self._all("clients_page", before=before or _TOP, limit=limit)]
+        return [Client(*row) for row in self._all("clients_page", before=before or TOP, limit=limit)]
 
     # -- miners
 
@@ -150,7 +152,7 @@ class SqlTx:
         self._do("count_ended", miner=miner, wall=wall, gpu_seconds=gpu_seconds, earned=earned, **counts)
 
     def miners_page(self, before: int | None, limit: int, status: str | None) -> list[Miner]:
-        return [_miner(row) for row in self._all("miners_page", before=before or _TOP, limit=limit, status=status)]
+        return [_miner(row) for row in self._all("miners_page", before=before or TOP, limit=limit, status=status)]
 
     def miners_by_status(self) -> dict[str, int]:
         return dict(self._all("miners_by_status"))
@@ -200,7 +202,7 @@ class SqlTx:
             query = "jobs_page"
         else:
             query = "client_open_jobs_page" if where.state in _OPEN_STATES else "client_jobs_page"
-        rows = self._all(query, before=before or _TOP, limit=limit, **msgspec.structs.asdict(where))
+        rows = self._all(query, before=before or TOP, limit=limit, **msgspec.structs.asdict(where))
         return [_job(row) for row in rows]
 
     def jobs_by_state(self) -> dict[str, int]:
@@ -297,7 +299,7 @@ class SqlTx:
         self._do("audit", now=now, actor=actor, action=action, subject=subject, detail=detail)
 
     def audit_page(self, before: int | None, limit: int) -> list[AuditRecord]:
-        return [AuditRecord(*row) for row in self._all("audit_page", before=before or _TOP, limit=limit)]
+        return [AuditRecord(*row) for row in self._all("audit_page", before=before or TOP, limit=limit)]
 
     # -- beyond the ports: what only the coordinator's own process asks of its store
 

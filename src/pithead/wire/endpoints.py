@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pithead.wire import admin, jobs, miners
+from pithead.wire import admin, jobs, ledger, miners
 
 #: Who may call: anybody, a miner on its own path, a client, the operator.
 Audience = Literal["public", "miner", "client", "operator"]
@@ -47,11 +47,18 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     #: The request or the response is bytes, not JSON.
     raw_request: bool = False
     raw_response: bool = False
+    #: Other media types that it answers with, for those who ask for one by `Accept`.
+    also: tuple[str, ...] = ()
 
 
 _CURSOR = Query("cursor", "string", "Where the page before ended: its `next_cursor`.")
 _LIMIT = Query("limit", "integer", "How many at the most.", 1, 200)
 _WAIT = Query("wait", "number", "Seconds to hold the call until there is something to tell.", 0, 60)
+_FORMAT = Query("format", "string", "`csv` is the same as `Accept: text/csv`; the whole from the cursor on, unless `limit` says less.",
+                choices=("json", "csv"))  # fmt: skip
+_CSV = ("text/csv",)
+_HELD = Query("account", "string", "`balance`: what can be spent. `held`: what is set aside for jobs.",
+              choices=("balance", "held"))  # fmt: skip
 _MINER = "/v1/miners/{miner_id}"
 _JOB = _MINER + "/jobs/{job_id}"
 _STATES = ("queued", "assigned", "running", "uploading", "completed", "failed", "cancelled", "expired")
@@ -86,6 +93,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
        request=miners.Progress, body_optional=True, problems=(409, 422), lease_token=True),
     _e("upload_result", "PUT", _JOB + "/result", "miner", "Send the bytes of the result", miners.Uploaded,
        raw_request=True, problems=(409,), lease_token=True),
+    _e("earnings", "GET", _MINER + "/earnings", "miner", "What the miner was paid, by day, model or client",
+       ledger.Earnings, problems=(422,), also=_CSV, query=(
+           Query("by", "string", "What to add up by; `day` unless said.", choices=("day", "model", "client")),
+           Query("from", "number", "Only what was paid at this instant or later.", 0),
+           Query("to", "number", "Only what was paid before this instant.", 0), _FORMAT)),
     _e("receipt_keys", "GET", "/v1/receipt-keys", "public", "What receipts are checked with", miners.ReceiptKeys),
     # The client's side.
     _e("submit_job", "POST", "/v1/jobs", "client", "Submit a job", jobs.Submitted,
@@ -103,6 +115,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _e("get_result", "GET", "/v1/jobs/{job_id}/result", "client", "The bytes of the result; ranges work",
        bytes, raw_response=True, problems=(409, 416)),
     _e("get_me", "GET", "/v1/clients/me", "client", "The client's account", jobs.ClientView),
+    _e("my_ledger", "GET", "/v1/clients/me/ledger", "client", "Every posting of the client's account, the newest first",
+       ledger.Statement, problems=(422,), also=_CSV, query=(_HELD, _LIMIT, _CURSOR, _FORMAT)),
     # The operator's side.
     _e("create_client", "POST", "/v1/admin/clients", "operator", "A new client", admin.ClientCreated,
        request=admin.CreateClient, status=201, problems=(422,)),
@@ -111,6 +125,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _e("get_client", "GET", "/v1/admin/clients/{client_id}", "operator", "A client", jobs.ClientView),
     _e("credit_client", "POST", "/v1/admin/clients/{client_id}/credit", "operator", "Change a client's balance",
        jobs.ClientView, request=admin.Credit, problems=(409, 422), idempotent=True),
+    _e("set_credit_line", "PUT", "/v1/admin/clients/{client_id}/credit-line", "operator", "How far below 0 a client's balance may go",
+       jobs.ClientView, request=ledger.SetCreditLine, problems=(422,)),
+    _e("list_ledger", "GET", "/v1/admin/ledger", "operator", "The whole ledger, the newest first", ledger.LedgerPage,
+       problems=(422,), also=_CSV, query=(_LIMIT, _CURSOR, _FORMAT)),
+    _e("account_ledger", "GET", "/v1/admin/accounts/{account_id}/ledger", "operator",
+       "Every posting of a client, a miner, `issued` or `fees`", ledger.Statement, problems=(422,), also=_CSV,
+       query=(_HELD, _LIMIT, _CURSOR, _FORMAT)),
+    _e("check_ledger", "GET", "/v1/admin/ledger/check", "operator", "Prove the whole ledger, and say where it fails",
+       ledger.LedgerCheck, also=("application/x-ndjson",)),
     _e("list_miners", "GET", "/v1/admin/miners", "operator", "All miners", admin.MinerPage,
        problems=(422,), query=(Query("status", "string", "Only miners in this state.", choices=_MINER_STATES), _LIMIT, _CURSOR)),
     _e("inspect_miner", "GET", "/v1/admin/miners/{miner_id}", "operator", "A miner, its work and its telemetry", admin.MinerDetail),

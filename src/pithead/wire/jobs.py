@@ -118,8 +118,10 @@ class ClientView(Answer):
 
     client_id: str
     name: str
-    #: What it can still spend.
+    #: What is there to spend; below 0 where a credit line is drawn on.
     balance: Amount
+    #: How far below 0 the balance may go.
+    credit_line: Amount
     #: What is set aside for its unfinished jobs.
     held: Amount
     created_at: Instant

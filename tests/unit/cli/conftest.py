@@ -30,7 +30,9 @@ MINER: dict[str, Any] = {
     "stats": {"total_jobs": 100, "success_rate": 0.98, "average_completion_time": 600, "earnings": 50.5,
               "earnings_per_gpu_hour": 0.05},
 }  # fmt: skip
-CLIENT: dict[str, Any] = {"client_id": "client_1", "name": "alice", "balance": 99.95, "held": 0.05, "created_at": 1.7e9}
+CLIENT: dict[str, Any] = {
+    "client_id": "client_1", "name": "alice", "balance": 99.95, "credit_line": 5, "held": 0.05, "created_at": 1.7e9
+}  # fmt: skip
 
 
 class Coordinator:

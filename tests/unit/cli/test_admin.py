@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 ADMIN = "/v1/admin"
@@ -30,6 +31,13 @@ def test_client_create_is_spelt_for_ever(run: Any, coordinator: Any) -> None:
     ]  # fmt: skip
 
 
+ENTRY: dict[str, Any] = {
+    "entry": 7, "at": 1.7e9, "cause": "hold", "amount": -0.05, "balance": 99.95, "job_id": "job_1", "note": "=1+1"
+}  # fmt: skip
+TRANSFER: dict[str, Any] = {
+    "entry": 7, "at": 1.7e9, "cause": "hold", "amount": 0.05, "from_account": "client_1", "from_class": "client",
+    "to_account": "client_1", "to_class": "escrow", "job_id": "job_1", "note": "=1+1",
+}  # fmt: skip
 CASES: list[tuple[str, str, Any, Any, list[str]]] = [
     ("client list", f"GET {ADMIN}/clients", {"clients": ["client"], "next_cursor": None}, None, ["alice", "99.95"]),
     ("client show client_1", f"GET {ADMIN}/clients/client_1", "client", None, ["alice", "99.95", "0.05"]),
@@ -37,6 +45,12 @@ CASES: list[tuple[str, str, Any, Any, list[str]]] = [
      {"amount": 0.1, "note": "gift"}, ["99.95"]),
     ("client credit client_1 -- -5", f"POST {ADMIN}/clients/client_1/credit", "client",
      {"amount": -5, "note": ""}, ["99.95"]),
+    ("client credit-line client_1 2.5", f"PUT {ADMIN}/clients/client_1/credit-line", "client", {"amount": 2.5},
+     ["credit line  5"]),
+    ("ledger list", f"GET {ADMIN}/ledger", {"entries": [TRANSFER], "next_cursor": None}, None,
+     ["client_1 (client)", "client_1 (escrow)", "job_1"]),
+    ("ledger list --account client_1 --held", f"GET {ADMIN}/accounts/client_1/ledger",
+     {"balance": 0.5, "entries": [ENTRY], "next_cursor": None}, None, ["hold", "99.95", "job_1"]),
     ("miner list", f"GET {ADMIN}/miners", {"miners": ["miner"], "next_cursor": None}, None, ["rig", "2 × v100", "–"]),
     ("miner show miner_1", f"GET {ADMIN}/miners/miner_1", "miner", None,
      ["rig", "98.0% completed", "50.5", '{"load":0.5}']),
@@ -101,3 +115,53 @@ def test_limits_that_are_not_named_stay(keyed: Any, coordinator: Any, shapes: An
     ]
     assert "requests per minute        7" in outcome.stdout
     assert "job operations per minute  as set for all" in outcome.stdout
+
+
+def test_a_table_has_all_of_it_and_runs_no_formula(keyed: Any, coordinator: Any) -> None:
+    pages = [{"entries": [TRANSFER], "next_cursor": "7"}, {"entries": [TRANSFER], "next_cursor": None}]
+    coordinator.answers[f"GET {ADMIN}/ledger"] = list(pages)
+    outcome = keyed("admin", "ledger", "list", "--csv")
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    line = "7,1700000000.0,hold,0.05,client_1,client,client_1,escrow,job_1,'=1+1"
+    assert outcome.stdout.splitlines() == [",".join(TRANSFER), line, line]
+    coordinator.answers[f"GET {ADMIN}/ledger"] = list(pages)
+    assert len(keyed("admin", "ledger", "list", "--csv", "--limit", "1").stdout.splitlines()) == 2
+    coordinator.answers[f"GET {ADMIN}/accounts/m_1/ledger"] = {"balance": 1, "entries": [ENTRY], "next_cursor": None}
+    [head, row] = keyed("admin", "ledger", "list", "--csv", "--account", "m_1").stdout.splitlines()
+    assert (head, row) == (",".join(ENTRY), "7,1700000000.0,hold,-0.05,99.95,job_1,'=1+1")
+
+
+def test_held_is_about_somebody(keyed: Any, refused: Any) -> None:
+    assert "name it with --account" in refused(keyed("admin", "ledger", "list", "--held"))
+
+
+FAULT = {"kind": "job", "subject": "job_1", "message": "it was paid 2 times"}
+CHECK = {"sound": True, "accounts": 5, "jobs": 2, "transfers": 3, "faulty": 0, "faults": []}
+
+
+def checked(*lines: Any) -> httpx.Response:
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    return httpx.Response(200, headers={"Content-Type": "application/x-ndjson"}, content=text)
+
+
+def test_a_check_tells_how_far_it_is_and_what_it_found(keyed: Any, coordinator: Any) -> None:
+    steps = [{"part": "jobs", "done": done, "total": 40} for done in range(1, 41)]
+    coordinator.answers[f"GET {ADMIN}/ledger/check"] = checked(*steps, CHECK)
+    outcome = keyed("admin", "ledger", "check")
+    assert outcome.exit_code == 0
+    assert outcome.stdout.startswith("The ledger is sound: 5 accounts, 2 jobs and 3 transfers")
+    assert outcome.stderr.splitlines() == [f"jobs: {4 * tenth} of 40" for tenth in range(1, 11)]
+    quiet = keyed("admin", "ledger", "check", "--json")
+    assert (json.loads(quiet.stdout), quiet.stderr) == (CHECK, "")
+
+
+def test_a_check_that_finds_something_ends_with_1_and_names_it(keyed: Any, coordinator: Any) -> None:
+    found = CHECK | {"sound": False, "faulty": 2, "faults": [FAULT]}
+    coordinator.answers[f"GET {ADMIN}/ledger/check"] = checked(found)
+    outcome = keyed("admin", "ledger", "check")
+    assert outcome.exit_code == 1
+    assert "job_1" in outcome.stdout
+    assert "it was paid 2 times" in outcome.stdout
+    assert outcome.stderr == "pithead: the ledger has 2 faults; the first is of job job_1\n"
+    scripted = keyed("admin", "ledger", "check", "--json")
+    assert (scripted.exit_code, json.loads(scripted.stdout)) == (1, found)

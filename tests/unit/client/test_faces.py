@@ -34,6 +34,7 @@ MINER_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "release_job": ("release", ("job_1",), {"lease_token": "t"}),
     "report_progress": ("progress", ("job_1", 0.5), {"lease_token": "t"}),
     "upload_result": ("upload", ("job_1", b"bytes"), {"lease_token": "t"}),
+    "earnings": ("earnings", ("model",), {"since": 1.5, "until": 2.5}),
     "receipt_keys": ("receipt_keys", (), {}),
 }
 CLIENT_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
@@ -44,12 +45,17 @@ CLIENT_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "cancel_job": ("cancel", ("job_1",), {}),
     "get_result": ("result", ("job_1",), {}),
     "get_me": ("me", (), {}),
+    "my_ledger": ("ledger", (), {"account": "held", "limit": 3, "cursor": "c"}),
 }
 ADMIN_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "create_client": ("create_client", ("alice", 100), {}),
     "list_clients": ("clients", (), {"limit": 3, "cursor": "c"}),
     "get_client": ("client", ("c_1",), {}),
     "credit_client": ("credit", ("c_1", "-2.5"), {}),
+    "set_credit_line": ("set_credit_line", ("c_1", "0.5"), {}),
+    "list_ledger": ("ledger", (), {"limit": 3, "cursor": "c"}),
+    "account_ledger": ("account_ledger", ("c_1",), {"account": "held", "limit": 3, "cursor": "c"}),
+    "check_ledger": ("check_ledger", (), {}),
     "list_miners": ("miners", (), {"status": "active", "limit": 3, "cursor": "c"}),
     "inspect_miner": ("miner", ("m_1",), {}),
     "approve_miner": ("approve", ("m_1",), {}),
@@ -88,7 +94,8 @@ class Table:
             assert endpoint.request is None or endpoint.body_optional
         if endpoint.raw_response:
             return httpx.Response(endpoint.status, headers={"Repr-Digest": f"sha-256=:{EMPTY}:"})
-        return httpx.Response(endpoint.status, content=encode(self.sample(endpoint.response)))
+        line = b"\n" if "ndjson" in request.headers["Accept"] else b""
+        return httpx.Response(endpoint.status, content=encode(self.sample(endpoint.response)) + line)
 
     @staticmethod
     def matches(endpoint: Endpoint, request: httpx.Request) -> bool:

@@ -1,0 +1,157 @@
+"""`pithead admin ledger`, and what the other commands that print postings share with it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from pithead.cli.output import emit, fail, moment, table, wants_json
+from pithead.cli.profiles import command, connection, connection_options
+from pithead.wire import tables
+from pithead.wire.ledger import CheckProgress, LedgerCheck, LedgerEntry, TransferView
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def csv_option(function: F) -> F:
+    """Gives a command `--csv`."""
+    return click.option("--csv", "as_csv", is_flag=True, help="Print a table for a spreadsheet.")(function)
+
+
+def listing(function: F) -> F:
+    """Gives a command that lists postings `--limit` and `--csv`."""
+    limit = click.option(
+        "--limit", type=click.IntRange(1), help="How many at the most; 50 unless --csv, which has them all."
+    )
+    return limit(csv_option(function))
+
+
+def some(found: Iterable[Any], limit: int | None, as_csv: bool) -> Iterable[Any]:
+    """As many as were asked for."""
+    return found if as_csv and limit is None else islice(found, limit or 50)
+
+
+def print_csv(
+    shape: type[msgspec.Struct], rows: Iterable[msgspec.Struct], columns: Sequence[str] | None = None
+) -> None:
+    """Print a table, each row as it comes; the columns are the shape's fields unless others are given."""
+    click.echo(tables.head(columns or shape.__struct_fields__), nl=False)
+    for row in rows:
+        click.echo(tables.lines([row]), nl=False)
+
+
+def print_entries(entries: Iterable[LedgerEntry], as_csv: bool) -> None:
+    """Print the postings of one account."""
+    if as_csv:
+        print_csv(LedgerEntry, entries)
+        return
+    found = list(entries)
+    rows = ((e.entry, moment(e.at), e.cause, e.amount, e.balance, e.job_id, e.note) for e in found)
+    columns = (">ENTRY", "AT", "CAUSE", ">AMOUNT", ">BALANCE", "JOB ID", "NOTE")
+    emit({"entries": found}, lambda: table(columns, rows))
+
+
+@click.group()
+@connection_options
+def ledger() -> None:
+    """Every posting there is, and the proof that they add up."""
+
+
+@command(ledger, "list")
+@click.option("--account", metavar="ID", help="Only the postings of this client or miner, or of issued or fees.")
+@click.option("--held", is_flag=True, help="With a client's --account: what is set aside for its jobs.")
+@listing
+def list_ledger(account: str | None, held: bool, limit: int | None, as_csv: bool) -> None:
+    """List postings, the newest first."""
+    if held and account is None:
+        fail("--held is about one client; name it with --account")
+    size = 200 if limit is None and as_csv else min(limit or 50, 200)
+    with connection().admin() as operator:
+        if account is not None:
+            which: Any = "held" if held else "balance"
+            entries = operator.iter_account_ledger(account, account=which, page_size=size)
+            print_entries(some(entries, limit, as_csv), as_csv)
+            return
+        every = some(operator.iter_ledger(page_size=size), limit, as_csv)
+        if as_csv:
+            print_csv(TransferView, every)
+            return
+        found = list(every)
+    rows = (
+        (
+            one.entry,
+            moment(one.at),
+            one.cause,
+            one.amount,
+            f"{one.from_account} ({one.from_class})",
+            f"{one.to_account} ({one.to_class})",
+            one.job_id,
+            one.note,
+        )
+        for one in found
+    )
+    columns = (">ENTRY", "AT", "CAUSE", ">AMOUNT", "FROM", "TO", "JOB ID", "NOTE")
+    emit({"entries": found}, lambda: table(columns, rows))
+
+
+@command(ledger)
+def check() -> None:
+    """Prove the whole history: every balance, every job's price, every miner's earnings. Ends with 1 if something is wrong."""
+    with connection().admin() as operator, _Teller() as told:
+        found = operator.check_ledger(None if wants_json() else told)
+    emit(found, lambda: _show_check(found))
+    if not found.sound:
+        fail(f"the ledger has {found.faulty} faults; the first is of {_where(found)}", 1)
+
+
+def _where(found: LedgerCheck) -> str:
+    first = found.faults[0]
+    return f"{first.kind} {first.subject}".strip()
+
+
+def _show_check(found: LedgerCheck) -> None:
+    looked = f"{found.accounts} accounts, {found.jobs} jobs and {found.transfers} transfers"
+    if found.sound:
+        click.echo(f"The ledger is sound: {looked}, and every one agrees with the others.")
+        return
+    table(("WHAT", "WHICH", "FAULT"), ((one.kind, one.subject, one.message) for one in found.faults))
+    click.echo(f"Looked at {looked}.")
+
+
+class _Teller:
+    """How far the check is: a moving line on a terminal, now and then a line elsewhere; on standard error."""
+
+    def __init__(self) -> None:
+        self._progress: Any = None
+        self._tasks: dict[str, Any] = {}
+        self._tenths: dict[str, int] = {}
+
+    def __enter__(self) -> _Teller:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._progress = Progress(console=Console(stderr=True))
+            self._progress.start()
+        return self
+
+    def __call__(self, step: CheckProgress) -> None:
+        if self._progress is not None:
+            if step.part not in self._tasks:
+                self._tasks[step.part] = self._progress.add_task(step.part, total=step.total)
+            self._progress.update(self._tasks[step.part], completed=step.done)
+            return
+        # In a log, no more than a line for every tenth.
+        tenth = 10 * step.done // max(1, step.total)
+        if tenth > self._tenths.get(step.part, 0):
+            self._tenths[step.part] = tenth
+            click.echo(f"{step.part}: {step.done} of {step.total}", err=True)
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()

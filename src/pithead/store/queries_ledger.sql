@@ -1,0 +1,76 @@
+-- What the pages and the check of the ledger ask; see queries.sql for how these are written.
+
+-- name: set_credit_line
+-- How far below 0 a client's balance may go.
+UPDATE clients SET credit_line = :amount WHERE seq = :client
+
+-- name: statement
+-- Some of an account's postings, the newest first. Each side is read by its own index, which has them in order.
+SELECT t.seq, t.at, t.cause, t.debit, t.credit, t.amount, j.id, t.note FROM (
+    SELECT * FROM (
+        SELECT * FROM transfers WHERE debit = :account AND seq < :before ORDER BY seq DESC LIMIT :limit) AS given
+    UNION ALL
+    SELECT * FROM (
+        SELECT * FROM transfers WHERE credit = :account AND seq < :before ORDER BY seq DESC LIMIT :limit) AS taken
+) AS t LEFT JOIN jobs j ON j.seq = t.job
+ORDER BY t.seq DESC LIMIT :limit
+
+-- name: transfers_page
+-- Some of the whole ledger, the newest first, with the owners of both accounts.
+SELECT t.seq, t.at, t.cause, d.owner, d.kind, c.owner, c.kind, t.amount, j.id, t.note
+FROM transfers t JOIN accounts d ON d.seq = t.debit JOIN accounts c ON c.seq = t.credit LEFT JOIN jobs j ON j.seq = t.job
+WHERE t.seq < :before ORDER BY t.seq DESC LIMIT :limit
+
+-- name: earnings_by_day
+-- What a miner was paid, by the days of UTC, which are counted from the epoch.
+SELECT CAST(at / 86400 AS BIGINT), count(*), CAST(sum(amount) AS BIGINT) FROM transfers
+WHERE credit = :account AND cause = 'payment' AND at >= :since AND at < :until GROUP BY 1 ORDER BY 1
+
+-- name: earnings_by_model
+-- What a miner was paid, by model.
+SELECT j.model, count(*), CAST(sum(t.amount) AS BIGINT) FROM transfers t JOIN jobs j ON j.seq = t.job
+WHERE t.credit = :account AND t.cause = 'payment' AND t.at >= :since AND t.at < :until GROUP BY 1 ORDER BY 1
+
+-- name: earnings_by_client
+-- What a miner was paid, by client.
+SELECT c.id, count(*), CAST(sum(t.amount) AS BIGINT)
+FROM transfers t JOIN jobs j ON j.seq = t.job JOIN clients c ON c.seq = j.client
+WHERE t.credit = :account AND t.cause = 'payment' AND t.at >= :since AND t.at < :until GROUP BY 1 ORDER BY 1
+
+-- name: ledger_extent
+-- How many accounts, jobs and postings of no job there are to check.
+SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM jobs),
+    (SELECT count(*) FROM transfers WHERE job IS NULL), (SELECT count(*) FROM transfers)
+
+-- name: ledger_sum
+-- The sum of all balances, which is 0.
+SELECT CAST(coalesce(sum(balance), 0) AS BIGINT) FROM accounts
+
+-- name: accounts_to_check
+-- Some accounts in order, each with what its balance has to agree with.
+SELECT a.seq, a.owner, a.kind, a.balance,
+    CAST((SELECT coalesce(sum(amount), 0) FROM transfers WHERE credit = a.seq)
+       - (SELECT coalesce(sum(amount), 0) FROM transfers WHERE debit = a.seq) AS BIGINT),
+    CAST(CASE a.kind
+        WHEN 'escrow' THEN (SELECT coalesce(sum(price), 0) FROM jobs WHERE client = a.seq - 1 AND state IN {OPEN})
+        WHEN 'miner' THEN coalesce((SELECT earnings FROM miners WHERE seq = a.seq), 0)
+        ELSE 0 END AS BIGINT),
+    CAST(CASE a.kind
+        WHEN 'miner' THEN (SELECT coalesce(sum(amount), 0) FROM transfers WHERE credit = a.seq AND cause = 'payment')
+        ELSE 0 END AS BIGINT)
+FROM accounts a WHERE a.seq > :after ORDER BY a.seq LIMIT :limit
+
+-- name: jobs_to_check
+-- Some jobs in order, each with what it says of its own money.
+SELECT j.seq, j.id, j.client, j.price, j.state, CASE j.state WHEN 'completed' THEN j.miner END,
+    (SELECT earned FROM attempts WHERE job = j.seq AND number = j.completed_attempt)
+FROM jobs j WHERE j.seq > :after ORDER BY j.seq LIMIT :limit
+
+-- name: postings_of_jobs
+-- The postings of a stretch of jobs, job by job.
+SELECT {posting} FROM transfers WHERE job > :after AND job <= :last ORDER BY job, seq
+
+-- name: postings_of_no_job
+-- Some postings that belong to no job, in order, with the classes of their accounts.
+SELECT {posting}, (SELECT kind FROM accounts WHERE seq = debit), (SELECT kind FROM accounts WHERE seq = credit)
+FROM transfers WHERE job IS NULL AND seq > :after ORDER BY seq LIMIT :limit

@@ -1,0 +1,58 @@
+"""`pithead account` and `pithead miner earnings`: people's own money."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from click.testing import CliRunner
+from tests.http.exchange import Api
+
+from pithead.cli.main import cli
+
+ENTRY: dict[str, Any] = {
+    "entry": 7, "at": 1.7e9, "cause": "refund", "amount": 0.05, "balance": 100, "job_id": "job_1", "note": ""
+}  # fmt: skip
+
+
+def test_an_account_shows_its_balance(keyed: Any, coordinator: Any, shapes: Any) -> None:
+    coordinator.answers["GET /v1/clients/me"] = shapes["client"]
+    outcome = keyed("account", "show")
+    assert outcome.exit_code == 0
+    for text in ("client_1", "99.95", "credit line  5", "0.05"):
+        assert text in outcome.stdout
+    assert json.loads(keyed("account", "show", "--json").stdout) == shapes["client"]
+
+
+def test_an_account_shows_its_postings(keyed: Any, coordinator: Any) -> None:
+    coordinator.answers["GET /v1/clients/me/ledger"] = {"balance": 100, "entries": [ENTRY], "next_cursor": None}
+    outcome = keyed("account", "ledger", "--held")
+    assert outcome.exit_code == 0
+    for text in ("refund", "job_1", "100"):
+        assert text in outcome.stdout
+    assert dict(coordinator.requests[-1].url.params) == {"account": "held", "limit": "50"}
+    assert json.loads(keyed("account", "ledger", "--json").stdout) == {"entries": [ENTRY]}
+    [head, row] = keyed("account", "ledger", "--csv").stdout.splitlines()
+    assert (head, row) == (",".join(ENTRY), "7,1700000000.0,refund,0.05,100,job_1,")
+    assert dict(coordinator.requests[-1].url.params) == {"account": "balance", "limit": "200"}
+
+
+async def test_a_miner_sees_what_it_earned(api: Api) -> None:
+    client, miner = await api.client(), await api.miner()
+    job = await client.submit(price=0.25)
+    await miner.take(job)
+    assert (await miner.complete(job)).status_code == 200
+    who = {"PITHEAD_MINER_ID": miner.id, "PITHEAD_KEY": miner.key, "PITHEAD_URL": str(api.http.base_url)}
+
+    def earnings(*options: str) -> str:
+        outcome = CliRunner().invoke(cli, ["miner", "earnings", *options], env=who)
+        assert (outcome.exit_code, outcome.stderr) == (0, "")
+        return outcome.stdout
+
+    assert "gpt2" in earnings("--by", "model")
+    assert earnings("--by", "client", "--csv").splitlines() == ["client,jobs,earned", f"{client.id},1,0.25"]
+    found = json.loads(earnings("--json"))
+    assert (found["jobs"], found["earned"], len(found["rows"])) == (1, 0.25, 1)
+    today = found["rows"][0]["key"]
+    assert json.loads(earnings("--from", today, "--to", today, "--json"))["jobs"] == 1
+    assert json.loads(earnings("--to", "2020-01-01", "--json"))["rows"] == []
