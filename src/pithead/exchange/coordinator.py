@@ -5,7 +5,7 @@ the events of committed transactions, on the event loop's thread, and all of it 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hmac import compare_digest
 from typing import Final, Protocol, TypeVar
 
@@ -15,10 +15,12 @@ from pithead.core import matching
 from pithead.core.board import Board
 from pithead.core.jobs import Job, State, is_finished
 from pithead.core.miners import Miner
-from pithead.exchange import jobs, miners, upkeep
+from pithead.exchange import jobs, miners, presence, upkeep
 from pithead.exchange.events import Event, JobChanged, KeysChanged
 from pithead.exchange.ids import digest
+from pithead.exchange.miners import Beat
 from pithead.exchange.ports import OwnerKind, Signer, Tx
+from pithead.exchange.presence import Presence
 from pithead.exchange.rules import Rules
 
 T = TypeVar("T")
@@ -66,6 +68,7 @@ class Coordinator:
         self._clock = clock
         self._database: Database
         self.board = Board()
+        self.presence = Presence(rules)
         self._keys: dict[bytes, Principal] = {}
         self._keys_of: dict[str, set[bytes]] = {}
         self._key_changes = 0
@@ -104,9 +107,10 @@ class Coordinator:
 
     # -- events
 
-    def on_events(self, events: Iterable[Event]) -> None:
+    def on_events(self, events: Sequence[Event]) -> None:
         """Let what has become durable take effect in memory."""
         now = self._clock()
+        self.presence.forget(events)
         for event in events:
             match event:
                 case JobChanged(before, after):
@@ -115,6 +119,8 @@ class Coordinator:
                     self._key_changes += 1
                     for known in self._keys_of.pop(owner, ()):
                         self._keys.pop(known, None)
+                case _:
+                    pass
 
     def _job_changed(self, before: Job | None, after: Job, now: float) -> None:
         if before is not None and before.state is State.QUEUED:
@@ -164,6 +170,28 @@ class Coordinator:
             self._keys_of.clear()
         self._keys[found.digest] = found
         self._keys_of.setdefault(found.id, set()).add(found.digest)
+
+    # -- heartbeats
+
+    async def beat(self, miner_id: str, names: Sequence[str], telemetry: bytes | None) -> Beat:
+        """The miner is there: renew the leases of the jobs it names, or of all where it names none. Raises `NotFound`."""
+        now = self._clock()
+        if not self.presence.knows(now, miner_id):
+            since = self.presence.changes
+            self.presence.keep(await self.peek(lambda tx: presence.read(tx, now, miner_id)), since)
+        beat = self.presence.beat(now, miner_id, names, telemetry)
+        if beat is None:
+            beat = await self.run(lambda tx, now: miners.heartbeat(tx, now, self.rules, miner_id, names, telemetry))
+        return beat
+
+    async def write_down(self) -> None:
+        """Make durable what was heard of miners since the last time."""
+        for batch in self.presence.unwritten():
+            try:
+                await self.run(lambda tx, now, batch=batch: presence.write_down(tx, batch))  # type: ignore[misc]
+            except BaseException:
+                self.presence.not_written(batch)
+                raise
 
     # -- what is offered
 
@@ -224,6 +252,8 @@ class Coordinator:
 
     async def sweep(self) -> None:
         """Let lapse, expire and go offline what is due, and put jobs whose back-off is over up for offer."""
+        # First what was heard: a lease that was renewed must not lapse.
+        await self.write_down()
         now = self._clock()
         for job in self.board.wake(now):
             self._wake_miners(job, now)
@@ -234,6 +264,7 @@ class Coordinator:
 
     async def say_alive(self) -> None:
         """Note that this coordinator is up, and forget what is old."""
+        await self.write_down()
 
         def operation(tx: Tx, now: float) -> None:
             upkeep.say_alive(tx, now)

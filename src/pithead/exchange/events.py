@@ -18,4 +18,10 @@ class KeysChanged(msgspec.Struct, frozen=True):
     owner: str
 
 
-Event = JobChanged | KeysChanged
+class MinerChanged(msgspec.Struct, frozen=True):
+    """A miner's registration, admission or liveness changed."""
+
+    miner: int
+
+
+Event = JobChanged | KeysChanged | MinerChanged

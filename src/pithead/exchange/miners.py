@@ -9,7 +9,7 @@ from pithead.core.jobs import State
 from pithead.core.miners import Admission, Miner
 from pithead.core.money import micros
 from pithead.exchange.dispatch import take_back
-from pithead.exchange.events import KeysChanged
+from pithead.exchange.events import KeysChanged, MinerChanged
 from pithead.exchange.ids import digest
 from pithead.exchange.ports import Held, Key, Tx
 from pithead.exchange.rules import Rules
@@ -75,6 +75,7 @@ def update(tx: Tx, miner_id: str, registration: Registration) -> Miner:
         raise Conflict("the miner is retired")
     changed = _with(miner, registration)
     tx.save_miner(changed)
+    tx.emit(MinerChanged(miner.seq))
     return changed
 
 
@@ -111,6 +112,7 @@ def heartbeat(
         miner = msgspec.structs.replace(miner, admission=Admission.ADMITTED)
         tx.save_miner(miner)
     tx.beat(miner.seq, now, offline_at)
+    tx.emit(MinerChanged(miner.seq))
     miner = msgspec.structs.replace(miner, online=True, last_seen_at=now, offline_at=offline_at)
     if telemetry is not None:
         tx.set_telemetry(miner.seq, now, telemetry)
@@ -118,6 +120,11 @@ def heartbeat(
     if held:
         tx.renew(miner.seq, list(names) or None, now + rules.leases.lease_ttl)
         held = tx.held(miner.seq)
+    return Beat(miner, held, to_stop(tx, miner, held, names))
+
+
+def to_stop(tx: Tx, miner: Miner, held: Sequence[Held], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Which jobs a miner must stop working on, and why, where it holds these and believes to hold those of the names."""
     stop = {notice.job_id: notice.reason for notice in tx.notices(miner.seq)}
     mine = {h.job_id for h in held}
     for name in names:
@@ -125,7 +132,7 @@ def heartbeat(
             stop.setdefault(name, "lost")
     # A job that it lost and then took anew is its own again.
     # Nor is one that it completed after all, late or under a new lease, anything to stop.
-    return Beat(miner, held, [(j, why) for j, why in stop.items() if j not in mine and not _completed(tx, miner, j)])
+    return [(j, why) for j, why in stop.items() if j not in mine and not _completed(tx, miner, j)]
 
 
 def _completed(tx: Tx, miner: Miner, job_id: str) -> bool:
@@ -182,5 +189,6 @@ def set_limits(
 
 def _decided(tx: Tx, now: float, actor: str, action: str, miner: Miner, detail: str = "") -> Miner:
     tx.save_miner(miner)
+    tx.emit(MinerChanged(miner.seq))
     tx.audit(now, actor, action, miner.id, detail)
     return miner

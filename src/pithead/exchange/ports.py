@@ -42,6 +42,7 @@ class Held(msgspec.Struct, frozen=True):
 
     job_id: str
     lease_expires_at: float
+    lease_limit_at: float
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -211,6 +212,9 @@ class Tx(Protocol):
     def beat(self, miner: int, now: float, offline_at: float) -> None:
         """The miner was heard of; it is online."""
 
+    def heard(self, miner: int, at: float, offline_at: float) -> None:
+        """The miner was heard of at that time; it stays online, if it is."""
+
     def count_ended(
         self,
         miner: int,
@@ -250,7 +254,10 @@ class Tx(Protocol):
     def held(self, miner: int) -> list[Held]: ...
     def held_jobs(self, miner: int) -> list[Job]: ...
     def renew(self, miner: int, job_ids: Sequence[str] | None, expires_at: float) -> None:
-        """Let the miner's leases on these jobs (`None`: all) run to `expires_at`, or to their limits if those are sooner."""
+        """Let the miner's leases on these jobs (`None`: all) run to `expires_at`, or to their limits if those are sooner.
+
+        One that runs longer already is not cut short.
+        """
 
     # -- attempts
     def add_attempt(self, attempt: Attempt) -> None: ...
@@ -280,8 +287,8 @@ class Tx(Protocol):
     def overdue(self, now: float, limit: int) -> list[Job]:
         """Unfinished jobs whose time is up."""
 
-    def mark_offline(self, now: float) -> int:
-        """Online miners whose time without a heartbeat is up go offline; how many."""
+    def mark_offline(self, now: float) -> list[int]:
+        """Online miners whose time without a heartbeat is up go offline; which."""
 
     def prune(self, notices_before: float, answers_before: float) -> None:
         """Forget notices and kept answers older than these instants."""

@@ -4,6 +4,7 @@ import msgspec
 
 from pithead.core.jobs import Event
 from pithead.exchange.dispatch import lapse
+from pithead.exchange.events import MinerChanged
 from pithead.exchange.jobs import withdraw
 from pithead.exchange.ports import Tx
 from pithead.exchange.rules import Rules
@@ -34,7 +35,10 @@ def sweep(tx: Tx, now: float, rules: Rules) -> Swept:
     lapsed = tx.lapsed(now, BATCH)
     for job in lapsed:
         lapse(tx, now, rules, job)
-    return Swept(len(overdue), len(lapsed), tx.mark_offline(now))
+    silent = tx.mark_offline(now)
+    for miner in silent:
+        tx.emit(MinerChanged(miner))
+    return Swept(len(overdue), len(lapsed), len(silent))
 
 
 def prune(tx: Tx, now: float, rules: Rules) -> None:

@@ -77,17 +77,24 @@ async def set_credit_line(call: Call) -> ClientView:
 @handles("list_miners")
 async def list_miners(call: Call) -> wire.MinerPage:
     before, limit, status = call.cursor, call.limit, call.query.get("status")
+    seen = call.exchange.presence.seen
 
     def read(tx: Tx) -> wire.MinerPage:
         some, following = _cut(tx.miners_page(before, limit + 1, status), limit)
-        return wire.MinerPage(miners=[shapes.miner_view(m) for m in some], next_cursor=following)
+        return wire.MinerPage(miners=[shapes.miner_view(seen(m)) for m in some], next_cursor=following)
 
     return await call.exchange.read(read)
 
 
 @handles("inspect_miner")
 async def inspect_miner(call: Call) -> wire.MinerDetail:
-    return await call.exchange.peek(lambda tx: shapes.miner_detail(tx, miners.find(tx, call.path["miner_id"])))
+    presence = call.exchange.presence
+
+    def read(tx: Tx) -> wire.MinerDetail:
+        miner = presence.seen(miners.find(tx, call.path["miner_id"]))
+        return shapes.miner_detail(tx, miner, presence.telemetry(miner) or tx.telemetry(miner.seq))
+
+    return await call.exchange.peek(read)
 
 
 @handles("approve_miner")

@@ -63,7 +63,8 @@ async def update(call: Call) -> wire.MinerView:
 
 @handles("get_miner")
 async def get(call: Call) -> wire.MinerView:
-    return shapes.miner_view(await call.exchange.peek(lambda tx: miners.find(tx, call.caller.id)))
+    found = await call.exchange.peek(lambda tx: miners.find(tx, call.caller.id))
+    return shapes.miner_view(call.exchange.presence.seen(found))
 
 
 @handles("heartbeat")
@@ -72,7 +73,7 @@ async def heartbeat(call: Call) -> wire.HeartbeatAnswer:
     body: wire.Heartbeat | None = call.body
     names = body.jobs if body else ()
     telemetry = encode(body.telemetry) if body and body.telemetry else None
-    beat = await exchange.run(lambda tx, now: miners.heartbeat(tx, now, exchange.rules, miner_id, names, telemetry))
+    beat = await exchange.beat(miner_id, names, telemetry)
     return shapes.beat(beat, exchange.queue_length(beat.miner, len(beat.held)), exchange.now())
 
 

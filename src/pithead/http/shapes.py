@@ -47,9 +47,8 @@ def miner_view(miner: Miner) -> miners.MinerView:
     return miners.MinerView(**_miner_fields(miner))
 
 
-def miner_detail(tx: Tx, miner: Miner) -> admin.MinerDetail:
+def miner_detail(tx: Tx, miner: Miner, telemetry: bytes | None) -> admin.MinerDetail:
     """The miner, with what only the operator sees."""
-    telemetry = tx.telemetry(miner.seq)
     return admin.MinerDetail(
         **_miner_fields(miner),
         jobs_assigned=len(tx.held(miner.seq)),

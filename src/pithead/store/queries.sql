@@ -77,6 +77,10 @@ WHERE seq = :seq
 -- The miner was heard of.
 UPDATE miners SET last_seen_at = :now, offline_at = :offline_at, online = TRUE WHERE seq = :miner
 
+-- name: heard
+-- A heartbeat of a moment ago is written down; one of a miner that went offline meanwhile does not bring it back.
+UPDATE miners SET last_seen_at = :at, offline_at = :offline_at WHERE seq = :miner AND online
+
 -- name: count_ended
 -- Count an attempt that ended.
 UPDATE miners SET completed = completed + :completed, failed = failed + :failed, lapsed = lapsed + :lapsed,
@@ -169,21 +173,21 @@ SELECT {job} FROM jobs WHERE state IN {OPEN} AND state = 'queued'
 
 -- name: held
 -- A miner's leases.
-SELECT id, lease_expires_at FROM jobs WHERE miner = :miner AND state IN {HELD}
+SELECT id, lease_expires_at, lease_limit_at FROM jobs WHERE miner = :miner AND state IN {HELD}
 
 -- name: held_jobs
 -- The jobs that a miner holds.
 SELECT {job} FROM jobs WHERE miner = :miner AND state IN {HELD}
 
 -- name: renew_all
--- Renew all leases of a miner.
+-- Renew all leases of a miner; one that runs longer already is not cut short.
 UPDATE jobs SET lease_expires_at = CASE WHEN lease_limit_at < :expires_at THEN lease_limit_at ELSE :expires_at END
-WHERE miner = :miner AND state IN {HELD}
+WHERE miner = :miner AND state IN {HELD} AND lease_expires_at < :expires_at
 
 -- name: renew_one
--- Renew one lease of a miner.
+-- Renew one lease of a miner, likewise.
 UPDATE jobs SET lease_expires_at = CASE WHEN lease_limit_at < :expires_at THEN lease_limit_at ELSE :expires_at END
-WHERE id = :id AND miner = :miner AND state IN {HELD}
+WHERE id = :id AND miner = :miner AND state IN {HELD} AND lease_expires_at < :expires_at
 
 -- name: add_attempt
 -- A lease was given.
@@ -249,7 +253,7 @@ SELECT {job} FROM jobs WHERE deadline <= :now AND state IN {OPEN} ORDER BY deadl
 
 -- name: mark_offline
 -- Miners whose time without a heartbeat is up go offline.
-UPDATE miners SET online = FALSE WHERE online AND offline_at <= :now
+UPDATE miners SET online = FALSE WHERE online AND offline_at <= :now RETURNING seq
 
 -- name: due
 -- Whether any lease, deadline or miner is due at `now`.

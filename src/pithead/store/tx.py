@@ -137,6 +137,9 @@ class SqlTx(LedgerReads):
     def beat(self, miner: int, now: float, offline_at: float) -> None:
         self._do("beat", miner=miner, now=now, offline_at=offline_at)
 
+    def heard(self, miner: int, at: float, offline_at: float) -> None:
+        self._do("heard", miner=miner, at=at, offline_at=offline_at)
+
     def count_ended(
         self,
         miner: int,
@@ -275,8 +278,8 @@ class SqlTx(LedgerReads):
     def overdue(self, now: float, limit: int) -> list[Job]:
         return [_job(row) for row in self._all("overdue", now=now, limit=limit)]
 
-    def mark_offline(self, now: float) -> int:
-        return self._do("mark_offline", now=now)
+    def mark_offline(self, now: float) -> list[int]:
+        return [int(row[0]) for row in self._all("mark_offline", now=now)]
 
     def prune(self, notices_before: float, answers_before: float) -> None:
         self._do("prune_notices", before=notices_before)

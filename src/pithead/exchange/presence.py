@@ -1,0 +1,197 @@
+"""Heartbeats without a transaction each: how miners stand is kept in memory, and written down once a second.
+
+A heartbeat changes two things: when a miner counts as offline, and when its leases lapse. Both are only ever judged by
+the sweep, which writes down first what was heard. If this process dies before, the renewals of up to a second are lost,
+and with them nothing else: time in which no coordinator was up counts against no lease and no miner (`upkeep.resume`),
+and a miner sends several heartbeats within a lease.
+
+Whatever else a heartbeat can change – a miner's admission, its coming back from being offline – is an operation as ever
+(`miners.heartbeat`).
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from pithead.core.leases import lease_end
+from pithead.core.miners import Admission, Miner
+from pithead.exchange import miners
+from pithead.exchange.events import Event, JobChanged, MinerChanged
+from pithead.exchange.miners import Beat
+from pithead.exchange.ports import Held, Tx
+from pithead.exchange.rules import Rules
+
+#: Seconds after which what is kept of a miner is read anew, whether or not anybody said that it changed.
+_FRESH_FOR: Final = 30.0
+#: How many heartbeats one operation writes down, so that it does not hold up those who wait for theirs.
+BATCH: Final = 250
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A heartbeat that is not written down yet."""
+
+    miner: int
+    at: float
+    offline_at: float
+    #: The jobs whose leases it renews; empty: all.
+    names: tuple[str, ...]
+    renew_to: float
+    renews: bool
+    telemetry: bytes | None
+
+
+class Known:
+    """How a miner stands, as it was read at some time."""
+
+    __slots__ = ("held", "miner", "read_at", "stop")
+
+    def __init__(self, miner: Miner, held: list[Held], stop: list[tuple[str, str]], read_at: float) -> None:
+        self.miner = miner
+        self.held = {lease.job_id: lease for lease in held}
+        self.stop = stop
+        self.read_at = read_at
+
+
+def read(tx: Tx, now: float, miner_id: str) -> Known:
+    """How the miner stands. Raises `NotFound`."""
+    miner = miners.find(tx, miner_id)
+    held = tx.held(miner.seq)
+    return Known(miner, held, miners.to_stop(tx, miner, held, ()), now)
+
+
+class Presence:
+    """The miners that this coordinator hears of. Lives on the event loop's thread."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        #: Counts what was told of changes, and knows for each miner when: what was read meanwhile may be older.
+        self.changes = 0
+        self._changed_at: dict[int, int] = {}
+        self._all_changed_at = 0
+        self._known: dict[str, Known] = {}
+        self._ids: dict[int, str] = {}
+        self._heard: dict[int, Heard] = {}
+
+    def beat(self, now: float, miner_id: str, names: Sequence[str], telemetry: bytes | None) -> Beat | None:
+        """How the miner stands after this heartbeat; `None` where it takes an operation."""
+        known = self._known.get(miner_id)
+        if known is None:
+            return None
+        miner, held = known.miner, known.held
+        if miner.admission is Admission.PENDING or not miner.online or miner.offline_at <= now:
+            return None
+        renewed: Sequence[str] = ()
+        if held:
+            if names:
+                if not all(name in held for name in names):
+                    return None  # Somebody has to be told of a job that was lost: the database knows why.
+                renewed = names
+            else:
+                renewed = tuple(held)
+            for name in renewed:
+                lease = held[name]
+                end = max(lease.lease_expires_at, lease_end(now, self._rules.leases.lease_ttl, lease.lease_limit_at))
+                held[name] = Held(lease.job_id, end, lease.lease_limit_at)
+        elif names:
+            return None
+        self._note(now, miner.seq, tuple(names), bool(renewed), telemetry)
+        return Beat(miner, list(held.values()), known.stop)
+
+    def knows(self, now: float, miner_id: str) -> bool:
+        """Whether what is kept of the miner is fresh; else it has to be read, and kept."""
+        known = self._known.get(miner_id)
+        return known is not None and now - known.read_at <= _FRESH_FOR
+
+    def keep(self, known: Known, since: int) -> None:
+        """Keep how a miner stands, as it was read after so many changes; not where it may have changed since."""
+        seq = known.miner.seq
+        if max(self._all_changed_at, self._changed_at.get(seq, 0)) > since:
+            return
+        self._known[known.miner.id] = known
+        self._ids[seq] = known.miner.id
+        heard = self._heard.get(seq)
+        if heard is not None:
+            # What it said already, and is not written down, still holds.
+            known.miner = msgspec.structs.replace(known.miner, offline_at=max(heard.offline_at, known.miner.offline_at))
+            for name in heard.names or tuple(known.held) if heard.renews else ():
+                if lease := known.held.get(name):
+                    end = max(lease.lease_expires_at, min(heard.renew_to, lease.lease_limit_at))
+                    known.held[name] = Held(lease.job_id, end, lease.lease_limit_at)
+
+    def _note(self, now: float, miner: int, names: tuple[str, ...], renews: bool, telemetry: bytes | None) -> None:
+        before = self._heard.get(miner)
+        if before is not None:
+            if before.renews and not (renews and not names):
+                # Both are renewed: the one that named some, and this one. To the later time, which harms nobody.
+                names = tuple({*before.names, *names}) if before.names and (names or not renews) else ()
+                renews = True
+            telemetry = before.telemetry if telemetry is None else telemetry
+        self._heard[miner] = Heard(
+            miner, now, now + self._rules.offline_after, names, now + self._rules.leases.lease_ttl, renews, telemetry
+        )
+
+    def seen(self, miner: Miner) -> Miner:
+        """The miner as read from the database, with what was heard of it since."""
+        heard = self._heard.get(miner.seq)
+        if heard is None or not miner.online:
+            return miner
+        return msgspec.structs.replace(miner, last_seen_at=heard.at, offline_at=heard.offline_at)
+
+    def telemetry(self, miner: Miner) -> bytes | None:
+        """The telemetry that it sent since the database was told."""
+        heard = self._heard.get(miner.seq)
+        return None if heard is None else heard.telemetry
+
+    def forget(self, events: Sequence[Event]) -> None:
+        """Read anew what these events changed."""
+        self.changes += 1
+        for event in events:
+            match event:
+                case JobChanged(before, after):
+                    if before is not None and before.miner is not None:
+                        self._drop(before.miner)
+                    if after.miner is not None:
+                        self._drop(after.miner)
+                case MinerChanged(miner):
+                    self._drop(miner)
+                case _:
+                    pass
+
+    def forget_all(self) -> None:
+        """Read everything anew: nobody knows what changed meanwhile."""
+        self.changes += 1
+        self._all_changed_at = self.changes
+        self._changed_at.clear()
+        self._known.clear()
+        self._ids.clear()
+
+    def _drop(self, miner: int) -> None:
+        self._changed_at[miner] = self.changes
+        miner_id = self._ids.pop(miner, None)
+        if miner_id is not None:
+            self._known.pop(miner_id, None)
+
+    def not_written(self, batch: Sequence[Heard]) -> None:
+        """Writing it down failed: it is to be tried again, where nothing newer was heard."""
+        for heard in batch:
+            self._heard.setdefault(heard.miner, heard)
+
+    def unwritten(self) -> Iterator[list[Heard]]:
+        """What is to be written down, in batches; a batch that is given out is no longer here."""
+        while self._heard:
+            batch = list(islice(self._heard.values(), BATCH))
+            for heard in batch:
+                del self._heard[heard.miner]
+            yield batch
+
+
+def write_down(tx: Tx, batch: Sequence[Heard]) -> None:
+    """Make heartbeats durable. A miner that went offline meanwhile, or lost its leases, is not brought back by them."""
+    for heard in batch:
+        tx.heard(heard.miner, heard.at, heard.offline_at)
+        if heard.renews:
+            tx.renew(heard.miner, heard.names or None, heard.renew_to)
+        if heard.telemetry is not None:
+            tx.set_telemetry(heard.miner, heard.at, heard.telemetry)

@@ -1,0 +1,228 @@
+"""Heartbeats in memory: what they promise is kept once it is written down, and nothing is judged before that."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support import Exchange
+
+from pithead.core.jobs import State
+from pithead.core.leases import Policy
+from pithead.core.miners import Status, status
+from pithead.exchange import miners, upkeep
+from pithead.exchange.miners import Beat
+from pithead.exchange.presence import BATCH, Presence, read, write_down
+from pithead.exchange.rules import Rules
+
+TTL, OFFLINE = 100.0, 200.0
+
+
+@pytest.fixture
+def exchange(tmp_path: Path) -> Iterator[Exchange]:
+    exchange = Exchange(tmp_path, Rules(leases=Policy(lease_ttl=TTL), offline_after=OFFLINE))
+    yield exchange
+    exchange.close()
+
+
+@pytest.fixture
+def presence(exchange: Exchange) -> Presence:
+    return Presence(exchange.rules)
+
+
+def hear(
+    exchange: Exchange, presence: Presence, miner: str, *names: str, telemetry: bytes | None = None
+) -> Beat | None:
+    """A heartbeat; what happened since the last one has been told."""
+    presence.forget(exchange.events)
+    exchange.events.clear()
+    if not presence.knows(exchange.now, miner):
+        presence.keep(exchange.do(lambda tx, now: read(tx, now, miner)), presence.changes)
+    return presence.beat(exchange.now, miner, names, telemetry)
+
+
+def beat(exchange: Exchange, presence: Presence, miner: str, *names: str, telemetry: bytes | None = None) -> Beat:
+    """A heartbeat that takes no operation."""
+    answer = hear(exchange, presence, miner, *names, telemetry=telemetry)
+    assert answer is not None
+    return answer
+
+
+def settle(exchange: Exchange, presence: Presence) -> None:
+    """Write down what was heard, and sweep."""
+    for batch in presence.unwritten():
+        exchange.do(lambda tx, now, batch=batch: write_down(tx, batch))  # type: ignore[misc]
+    exchange.do(lambda tx, now: upkeep.sweep(tx, now, exchange.rules))
+
+
+def test_a_renewed_lease_does_not_lapse(exchange: Exchange, presence: Presence) -> None:
+    miner, job = exchange.miner(), exchange.submit(exchange.client())
+    exchange.accept(miner, job)
+    for _ in range(5):
+        exchange.now += TTL - 1
+        [lease] = beat(exchange, presence, miner).held
+        assert lease.lease_expires_at == exchange.now + TTL
+        settle(exchange, presence)
+        assert exchange.job(job).state is State.ASSIGNED
+        assert exchange.job(job).lease_expires_at == exchange.now + TTL
+    exchange.now += TTL
+    settle(exchange, presence)
+    assert exchange.job(job).state is State.QUEUED
+
+
+def test_a_renewal_goes_no_further_than_the_attempt(exchange: Exchange, presence: Presence) -> None:
+    miner, job = exchange.miner(), exchange.submit(exchange.client(), attempt_timeout=TTL + 10)
+    exchange.accept(miner, job)
+    exchange.now += 50
+    [lease] = beat(exchange, presence, miner).held
+    settle(exchange, presence)
+    assert lease.lease_expires_at == exchange.job(job).lease_expires_at == exchange.now - 50 + TTL + 10
+
+
+def test_only_the_leases_that_are_named_are_renewed(exchange: Exchange, presence: Presence) -> None:
+    miner, client = exchange.miner(), exchange.client()
+    first, second = exchange.submit(client), exchange.submit(client)
+    exchange.accept(miner, first)
+    exchange.accept(miner, second)
+    exchange.now += TTL - 1
+    beat(exchange, presence, miner, first)
+    exchange.now += 1
+    settle(exchange, presence)
+    assert exchange.job(first).state is State.ASSIGNED
+    assert exchange.job(second).state is State.QUEUED
+
+
+@pytest.mark.parametrize("order", [("first", "second"), ("first", None), (None, "second")])
+def test_two_heartbeats_before_they_are_written_down_renew_what_both_named(
+    exchange: Exchange, presence: Presence, order: tuple[str | None, ...]
+) -> None:
+    miner, client = exchange.miner(), exchange.client()
+    jobs = {"first": exchange.submit(client), "second": exchange.submit(client)}
+    for job in jobs.values():
+        exchange.accept(miner, job)
+    exchange.now += TTL - 1
+    for name in order:
+        beat(exchange, presence, miner, *([] if name is None else [jobs[name]]))
+    exchange.now += 1
+    settle(exchange, presence)
+    assert {exchange.job(job).state for job in jobs.values()} == {State.ASSIGNED}
+
+
+def test_a_lease_that_was_given_after_the_heartbeat_is_not_cut_short(exchange: Exchange, presence: Presence) -> None:
+    miner, job = exchange.miner(), exchange.submit(exchange.client())
+    other = exchange.submit(exchange.client())
+    exchange.accept(miner, other)
+    beat(exchange, presence, miner)
+    exchange.now += 30
+    exchange.accept(miner, job)
+    settle(exchange, presence)
+    assert exchange.job(job).lease_expires_at == exchange.now + TTL
+
+
+def test_a_miner_that_is_heard_of_stays_online(exchange: Exchange, presence: Presence) -> None:
+    miner = exchange.miner()
+    exchange.now += OFFLINE - 1
+    beat(exchange, presence, miner)
+    exchange.now += 1
+    found = exchange.do(lambda tx, now: miners.find(tx, miner))
+    assert presence.seen(found).last_seen_at == exchange.now - 1
+    settle(exchange, presence)
+    found = exchange.do(lambda tx, now: miners.find(tx, miner))
+    assert status(found) is Status.ACTIVE
+    assert found.last_seen_at == exchange.now - 1
+    exchange.now += OFFLINE
+    settle(exchange, presence)
+    assert status(exchange.do(lambda tx, now: miners.find(tx, miner))) is Status.OFFLINE
+
+
+def test_coming_back_takes_an_operation(exchange: Exchange, presence: Presence) -> None:
+    miner = exchange.miner()
+    exchange.now += OFFLINE
+    settle(exchange, presence)
+    assert hear(exchange, presence, miner) is None
+    # Nor does a heartbeat that was heard before bring back a miner that went offline meanwhile.
+    exchange.beat(miner)
+    beat(exchange, presence, miner)
+    exchange.do(lambda tx, now: tx.mark_offline(now + 2 * OFFLINE))
+    settle(exchange, presence)
+    assert status(exchange.do(lambda tx, now: miners.find(tx, miner))) is Status.OFFLINE
+
+
+def test_who_names_a_job_that_it_does_not_hold_is_answered_from_the_database(
+    exchange: Exchange, presence: Presence
+) -> None:
+    miner, job = exchange.miner(), exchange.submit(exchange.client())
+    assert hear(exchange, presence, miner, job) is None
+    exchange.accept(miner, exchange.submit(exchange.client()))
+    assert hear(exchange, presence, miner, job) is None
+
+
+def test_what_happens_to_its_jobs_is_told_at_the_next_heartbeat(exchange: Exchange, presence: Presence) -> None:
+    miner, job = exchange.miner(), exchange.submit(exchange.client())
+    assert beat(exchange, presence, miner).held == []
+    exchange.accept(miner, job)
+    assert [lease.job_id for lease in beat(exchange, presence, miner).held] == [job]
+    exchange.cancel(job)
+    answer = beat(exchange, presence, miner)
+    assert (answer.held, answer.stop) == ([], [(job, "cancelled")])
+
+
+def test_what_an_operator_decides_holds_at_the_next_heartbeat(exchange: Exchange, presence: Presence) -> None:
+    miner = exchange.miner()
+    beat(exchange, presence, miner)
+    exchange.do(lambda tx, now: miners.suspend(tx, now, "operator", miner, "why not"))
+    assert status(beat(exchange, presence, miner).miner) is Status.SUSPENDED
+
+
+def test_what_nobody_told_of_is_found_out_within_half_a_minute(exchange: Exchange, presence: Presence) -> None:
+    miner = exchange.miner()
+    beat(exchange, presence, miner)
+    exchange.do(lambda tx, now: miners.suspend(tx, now, "operator", miner, "told to another coordinator"))
+    exchange.events.clear()
+    exchange.now += 31
+    assert status(beat(exchange, presence, miner).miner) is Status.SUSPENDED
+
+
+def test_telemetry_is_kept_and_the_newest_counts(exchange: Exchange, presence: Presence) -> None:
+    miner = exchange.miner()
+    for sent in (b'{"a":1}', b'{"a":2}', None):
+        beat(exchange, presence, miner, telemetry=sent)
+    found = exchange.do(lambda tx, now: miners.find(tx, miner))
+    assert presence.telemetry(found) == b'{"a":2}'
+    settle(exchange, presence)
+    assert presence.telemetry(found) is None
+    assert exchange.do(lambda tx, now: tx.telemetry(found.seq)) == b'{"a":2}'
+
+
+def test_what_could_not_be_written_down_is_tried_again(exchange: Exchange, presence: Presence) -> None:
+    miner, job = exchange.miner(), exchange.submit(exchange.client())
+    exchange.accept(miner, job)
+    exchange.now += TTL - 1
+    beat(exchange, presence, miner)
+    [batch] = presence.unwritten()
+    presence.not_written(batch)
+    exchange.now += 1
+    settle(exchange, presence)
+    assert exchange.job(job).state is State.ASSIGNED
+
+
+def test_many_are_written_down_in_batches(exchange: Exchange, presence: Presence) -> None:
+    everybody = [exchange.miner() for _ in range(BATCH + 1)]
+    for miner in everybody:
+        beat(exchange, presence, miner)
+    assert [len(batch) for batch in presence.unwritten()] == [BATCH, 1]
+    assert list(presence.unwritten()) == []
+
+
+def test_what_was_read_before_a_change_is_not_kept(exchange: Exchange, presence: Presence) -> None:
+    miner, other, job = exchange.miner(), exchange.miner(), exchange.submit(exchange.client())
+    since = presence.changes
+    known = exchange.do(lambda tx, now: read(tx, now, miner))
+    exchange.accept(miner, job)
+    presence.forget(exchange.events)
+    presence.keep(known, since)
+    assert not presence.knows(exchange.now, miner)
+    # What happened to this miner does not concern the other one.
+    presence.keep(exchange.do(lambda tx, now: read(tx, now, other)), presence.changes)
+    assert presence.knows(exchange.now, other)
+    presence.forget_all()
+    assert not presence.knows(exchange.now, other)
