@@ -218,6 +218,8 @@ def _notes(endpoint: Endpoint) -> Iterator[str]:
         notes.append(f"Answers in {' or '.join(f'`{kind}`' for kind in endpoint.also)} where `Accept` asks for it.")
     if endpoint.lease_token:
         notes.append("Takes a `Lease-Token`.")
+    if endpoint.resumable:
+        notes.append("Takes an `Upload-Offset`, to go on with an upload that broke off.")
     if notes:
         yield f"- `{endpoint.method} {endpoint.path}`: {' '.join(notes)}"
 

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.buckets import Service, serve_s3
 from tests.http.exchange import Api, Clock, World, connect, run_world
 from tests.http.server import OPERATOR_KEY, UNLIMITED, serve
 
@@ -31,6 +33,13 @@ def roomy_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Service]:
+    """An S3-compatible service."""
+    with serve_s3() as service:
+        yield service
+
+
 @pytest.fixture
 async def api(default_url: str) -> AsyncIterator[Api]:
     """The first one's API, for callers from an address that no other test has: registrations are limited by address."""
@@ -50,6 +59,14 @@ async def roomy(roomy_url: str) -> AsyncIterator[Api]:
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     """A coordinator within the test, on a clock that the test moves, without rate limits."""
     async with run_world(tmp_path / "data", Clock()) as world:
+        yield world
+
+
+@pytest.fixture(params=["folder", "bucket"])
+async def blob_world(request: pytest.FixtureRequest, tmp_path: Path, s3: Service) -> AsyncIterator[World]:
+    """Such a coordinator, with each kind of blob store."""
+    store: dict[str, Any] = {"folder": {}, "bucket": {"blob_store": s3.bucket(), "s3": s3.settings}}[request.param]
+    async with run_world(tmp_path / "data", Clock(), **store) as world:
         yield world
 
 

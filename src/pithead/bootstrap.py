@@ -17,6 +17,8 @@ from starlette.types import ASGIApp
 from pithead.core import receipts
 from pithead.core.leases import Policy
 from pithead.exchange import accounts
+from pithead.exchange.blobs import BlobError, Blobs
+from pithead.exchange.collector import Collector
 from pithead.exchange.coordinator import Coordinator
 from pithead.exchange.ids import digest, new_key
 from pithead.exchange.ports import Tx
@@ -24,9 +26,9 @@ from pithead.exchange.rules import Rules
 from pithead.http.api import Services
 from pithead.http.app import build
 from pithead.settings import Settings
-from pithead.store.blobs import Blobs
 from pithead.store.embedded import Embedded
 from pithead.store.errors import StoreError
+from pithead.store.places import open_blobs
 from pithead.store.sqlite import SqliteStore
 
 _log = logging.getLogger("pithead")
@@ -35,6 +37,8 @@ _log = logging.getLogger("pithead")
 SWEEP_EVERY: Final = 1.0
 #: Seconds between two notes that this coordinator is up: at most this much of an outage is not made good to a lease.
 ALIVE_EVERY: Final = 5.0
+#: Seconds between two batches of blobs that are looked at for orphans.
+COLLECT_EVERY: Final = 10.0
 
 
 class SteadyClock:
@@ -97,6 +101,19 @@ def rules_of(settings: Settings) -> Rules:
     )
 
 
+def blobs_of(settings: Settings) -> Blobs:
+    """Where the bytes of results are kept. Raises `StoreError`."""
+    s3 = settings.s3
+    given = {"endpoint": s3.endpoint, "region": s3.region}
+    options = {name: value for name, value in given.items() if value}
+    if s3.virtual_hosted:
+        options["virtual_hosted_style_request"] = "true"
+    try:
+        return open_blobs(settings.blob_store, settings.folder / "results", s3=options, allow_http=s3.allow_http)
+    except BlobError as error:
+        raise StoreError(f"cannot use the blob store {settings.blob_store or 'in the data folder'}: {error}") from error
+
+
 class Application:
     """A coordinator with its store, and the ASGI application in front of it."""
 
@@ -105,13 +122,14 @@ class Application:
         folder = settings.folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _lock(folder)
+        self.blobs = blobs_of(settings)
         self._store = SqliteStore(folder / "pithead.db")
         self.coordinator = Coordinator(
             rules_of(settings), clock or SteadyClock(), ReceiptSigner(folder / "signing.pem")
         )
         self.database: Embedded
-        blobs = Blobs(folder / "results")
-        services = Services(self.coordinator, blobs, settings.http.max_body_bytes, settings.http.max_result_bytes)
+        self.collector = Collector(self.coordinator, self.blobs, settings.results.orphan_after)
+        services = Services(self.coordinator, self.blobs, settings.http.max_body_bytes, settings.http.max_result_bytes)
         self.asgi: ASGIApp = build(services, settings.rate_limits)
         self._care: asyncio.Task[None] | None = None
         #: The operator's key, where this start made one: to be shown once.
@@ -126,6 +144,7 @@ class Application:
             if away:
                 _log.info("no coordinator was up for %.0f s; leases were extended by as much", away)
             await self._settle_operator_key()
+            await self._check_blobs()
             if care:
                 self._care = asyncio.create_task(self._keep_care(), name="care")
             yield self
@@ -135,9 +154,16 @@ class Application:
                 self._care.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._care
+            await self.collector.close()
             await asyncio.shield(self.coordinator.say_alive())
             await self.database.close()
             self._lock.close()
+
+    async def _check_blobs(self) -> None:
+        try:
+            await self.blobs.check()
+        except BlobError as error:
+            raise StoreError(f"cannot use the blob store {self.blobs.describe()}: {error}") from error
 
     async def _settle_operator_key(self) -> None:
         given = self.settings.operator_key
@@ -150,7 +176,7 @@ class Application:
             self.new_operator_key = key
 
     async def _keep_care(self) -> None:
-        last_alive = 0.0
+        last_alive = last_collected = 0.0
         while True:
             await asyncio.sleep(SWEEP_EVERY)
             try:
@@ -158,6 +184,11 @@ class Application:
                 if time.monotonic() - last_alive >= ALIVE_EVERY:
                     await self.coordinator.say_alive()
                     last_alive = time.monotonic()
+                if time.monotonic() - last_collected >= COLLECT_EVERY:
+                    last_collected = time.monotonic()
+                    await self.collector.turn()
+            except BlobError as error:
+                _log.warning("could not look for blobs that nobody needs: %s", error)
             except Exception:
                 # A full disk must not end the care for good: it is tried again at the next turn.
                 _log.exception("could not look after what is due")

@@ -70,6 +70,25 @@ class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
+class S3(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where an `s3://` blob store is, if not at Amazon. What is empty is taken from the environment (`AWS_…`)."""
+
+    endpoint: Annotated[str, _about("The URL of the service, for one that speaks like S3.")] = ""
+    region: Annotated[str, _about("The region of the bucket.")] = ""
+    virtual_hosted: Annotated[bool, _about("Whether the bucket is part of the host's name and not of the path.")] = (
+        False
+    )
+    allow_http: Annotated[bool, _about("Whether to speak to it without TLS, at an `http://` endpoint.")] = False
+
+
+class Results(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The bytes of results."""
+
+    orphan_after: Annotated[
+        float, _about("Seconds for which bytes are kept that no result needs, such as those of a lost attempt.", ge=60)
+    ] = 86_400.0
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The coordinator's settings."""
 
@@ -90,11 +109,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     fee_basis_points: Annotated[
         int, _about("The operator's share of each payment, in hundredths of a per cent.", ge=0, le=10_000)
     ] = 0
+    blob_store: Annotated[
+        str,
+        _about(
+            "Where the bytes of results are kept: a folder, `s3://bucket/prefix`, `gs://bucket/prefix` or "
+            "`az://container/prefix`; empty for `results` in the data folder."
+        ),
+    ] = ""
     rate_limits: RateLimits = RateLimits()
     leases: Leases = Leases()
     miners: Miners = Miners()
     jobs: Jobs = Jobs()
     http: Http = Http()
+    results: Results = Results()
+    s3: S3 = S3()
 
     @property
     def folder(self) -> Path:

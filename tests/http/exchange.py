@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from pithead.bootstrap import Application
+from pithead.exchange.blobs import Entry
 from pithead.settings import Settings
 
 #: A miner as the contract's example registers one.
@@ -94,8 +95,9 @@ class Miner(Party):
     async def release(self, job: str) -> httpx.Response:
         return await self.post(f"/jobs/{job}/release")
 
-    async def upload(self, job: str, content: Any, token: str | None = None) -> httpx.Response:
-        return await self.put(f"/jobs/{job}/result", content=content, headers=_fence(token))
+    async def upload(self, job: str, content: Any, token: str | None = None, offset: int = 0) -> httpx.Response:
+        headers = _fence(token) | ({"Upload-Offset": str(offset)} if offset else {})
+        return await self.put(f"/jobs/{job}/result", content=content, headers=headers)
 
     async def stats(self) -> dict[str, Any]:
         return body(await self.get("/stats"))
@@ -174,8 +176,12 @@ class World(Api):
         await self.application.coordinator.sweep()
 
     def files(self) -> list[Path]:
-        """The results that are stored, and those on their way."""
+        """The results that are stored in the data folder, and those on their way."""
         return [path for path in (self.application.settings.folder / "results").rglob("*") if path.is_file()]
+
+    async def blobs(self) -> list[Entry]:
+        """All that lies in the blob store."""
+        return [entry async for batch in self.application.blobs.list() for entry in batch]
 
 
 @contextlib.asynccontextmanager

@@ -2,13 +2,20 @@
 
 import asyncio
 import base64
+import email
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from email import policy
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from tests.http.exchange import HASH, Api, Client, World, body, hash_of, problem
+from tests.http.exchange import HASH, Api, Client, Miner, World, body, hash_of, problem
+
+from pithead.client import AsyncMinerClient
 
 OpenWorld = Callable[..., AbstractAsyncContextManager[World]]
 
@@ -90,15 +97,15 @@ async def test_an_upload_that_is_replaced_or_too_large_leaves_no_file(open_world
         assert [file.read_bytes() for file in world.files()] == [b"two"]
 
 
-async def test_an_upload_that_is_cut_leaves_nothing(world: World) -> None:
-    client, miner = await world.client(), await world.miner()
-    job = await client.submit()
-    await miner.take(job)
-    sent: list[dict[str, Any]] = []
+async def cut_off(
+    world: World, miner: Miner, job: str, came: bytes, offset: int = 0, length: int = 5_000_000
+) -> dict[str, Any]:
+    """Send these bytes of a longer result, and go away: the problem that would be the answer."""
     messages: list[dict[str, Any]] = [
-        {"type": "http.request", "body": b"x" * 1_500_000, "more_body": True},
+        {"type": "http.request", "body": came, "more_body": True},
         {"type": "http.disconnect"},
     ]
+    sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
         return messages.pop(0)
@@ -107,21 +114,132 @@ async def test_an_upload_that_is_cut_leaves_nothing(world: World) -> None:
         sent.append(message)
 
     path = f"{miner.base}/jobs/{job}/result"
-    headers = [(b"x-api-key", miner.key.encode()), (b"content-length", b"3000000")]
+    headers = [(b"x-api-key", miner.key.encode()), (b"content-length", str(length).encode())]
+    headers += [(b"upload-offset", str(offset).encode())] if offset else []
     scope = {
         "type": "http", "method": "PUT", "path": path, "raw_path": path.encode(), "root_path": "",
         "query_string": b"", "headers": headers, "client": ("127.0.0.1", 1), "asgi": {"version": "3.0"},
     }  # fmt: skip
     await world.application.asgi(scope, receive, send)
     assert sent[0]["status"] == 400
+    said: dict[str, Any] = json.loads(sent[1]["body"])
+    return said
+
+
+async def state(miner: Miner, job: str) -> tuple[int, bool]:
+    """From which byte on to send, and whether a whole result is there."""
+    path = f"/jobs/{job}/result"
+    answer = await miner.get(path)
+    said = body(answer)
+    head = await miner.call("HEAD", path)
+    assert head.status_code == 200
+    assert head.headers["upload-offset"] == answer.headers["upload-offset"] == str(said["upload_offset"])
+    return said["upload_offset"], said["complete"]
+
+
+async def test_little_of_an_upload_that_is_cut_is_not_kept(world: World) -> None:
+    client, miner = await world.client(), await world.miner()
+    job = await client.submit()
+    await miner.take(job)
+    await cut_off(world, miner, job, b"x" * 1_000_000)
+    assert await state(miner, job) == (0, False)
     assert world.files() == []
     body(await miner.complete(job))
     assert (await client.job(job))["result_size"] is None
 
 
+async def test_an_upload_that_is_cut_is_no_result_and_can_be_gone_on_with(blob_world: World) -> None:
+    world = blob_world
+    client, miner = await world.client(), await world.miner()
+    job = await client.submit(require_result=True)
+    whole = bytes(range(256)) * 20_000
+    await miner.take(job)
+    await cut_off(world, miner, job, whole[:1_500_000])
+    assert await state(miner, job) == (1_500_000, False)
+    problem(await miner.complete(job, hash_of(whole[:1_500_000])), 409)
+    # Cut again, with too little to keep, and then with enough.
+    await cut_off(world, miner, job, whole[1_500_000:1_600_000], 1_500_000)
+    assert await state(miner, job) == (1_500_000, False)
+    await cut_off(world, miner, job, whole[1_500_000:4_000_000], 1_500_000)
+    assert await state(miner, job) == (4_000_000, False)
+    uploaded = body(await miner.upload(job, whole[4_000_000:], offset=4_000_000))
+    assert uploaded == {"job_id": job, "result_hash": hash_of(whole), "size": len(whole)}
+    assert await state(miner, job) == (0, True)
+    body(await miner.complete(job, hash_of(whole)))
+    assert (await client.get(f"/v1/jobs/{job}/result")).content == whole
+    assert len(await world.blobs()) == 1  # the parts are gone
+
+
+async def test_an_upload_can_always_begin_anew(world: World) -> None:
+    client, miner = await world.client(), await world.miner()
+    job = await client.submit()
+    await miner.take(job)
+    await cut_off(world, miner, job, b"x" * 2_000_000)
+    assert body(await miner.upload(job, b"short"))["result_hash"] == hash_of(b"short")
+    assert await state(miner, job) == (0, True)
+    assert [file.read_bytes() for file in world.files()] == [b"short"]
+
+
+async def test_going_on_from_another_byte_is_refused_and_changes_nothing(world: World) -> None:
+    client, miner = await world.client(), await world.miner()
+    job = await client.submit()
+    await miner.take(job)
+    problem(await miner.upload(job, b"rest", offset=5), 409)
+    await cut_off(world, miner, job, b"x" * 2_000_000)
+    for offset in (1, 1_999_999, 2_000_001):
+        answer = await miner.upload(job, b"rest", offset=offset)
+        problem(answer, 409)
+        assert answer.headers["upload-offset"] == "2000000"
+    for unreadable in ("-1", "1.5", "x", "9" * 30):
+        answer = await miner.put(f"/jobs/{job}/result", content=b"rest", headers={"Upload-Offset": unreadable})
+        problem(answer, 422, "Upload-Offset")
+    assert await state(miner, job) == (2_000_000, False)
+
+
+async def test_all_of_an_upload_counts_against_the_limit(open_world: OpenWorld) -> None:
+    async with open_world(http={"max_result_bytes": 2_500_000}) as world:
+        client, miner = await world.client(), await world.miner()
+        job = await client.submit()
+        await miner.take(job)
+        await cut_off(world, miner, job, b"x" * 2_000_000, length=2_400_000)
+        problem(await miner.upload(job, b"x" * 600_000, offset=2_000_000), 400)
+        problem(await miner.upload(job, chunks(6), offset=2_000_000), 400)
+        assert body(await miner.upload(job, b"x" * 500_000, offset=2_000_000))["size"] == 2_500_000
+
+
+async def test_how_far_an_upload_is_is_the_holders_to_know(world: World) -> None:
+    client, miner, other = await world.client(), await world.miner(), await world.miner()
+    job = await client.submit()
+    token = (await miner.take(job))["lease_token"]
+    problem(await other.get(f"/jobs/{job}/result"), 409)
+    problem(await other.get(f"/jobs/{job}/result", headers={"Lease-Token": token}), 409)
+    await cut_off(world, miner, job, b"x" * 2_000_000)
+    await miner.release(job)
+    await world.later(120)
+    await other.take(job)
+    assert await state(other, job) == (0, False)  # the part is of another attempt
+    problem(await miner.get(f"/jobs/{job}/result", headers={"Lease-Token": "lease_other"}), 409)
+
+
+async def test_another_coordinator_goes_on_with_it(open_world: OpenWorld) -> None:
+    whole = b"abcd" * 600_000
+    async with open_world() as world:
+        client, miner = await world.client(), await world.miner()
+        job = await client.submit()
+        await miner.take(job)
+        await cut_off(world, miner, job, whole[:2_000_000])
+    async with open_world() as world:
+        client, miner = Client(world.http, client.key), Miner(world.http, miner.key, miner.base)
+        assert await state(miner, job) == (2_000_000, False)
+        body(await miner.upload(job, whole[2_000_000:], offset=2_000_000))
+        body(await miner.complete(job, hash_of(whole)))
+        assert (await client.get(f"/v1/jobs/{job}/result")).content == whole
+
+
 @pytest.fixture
-async def delivered(world: World) -> tuple[Client, str, bytes]:
+async def delivered(blob_world: World) -> tuple[Client, str, bytes]:
     """A client, its completed job, and the bytes of the result."""
+    world = blob_world
     client, miner = await world.client(), await world.miner()
     job, content = await client.submit(), bytes(range(256)) * 40
     await miner.take(job)
@@ -163,11 +281,19 @@ async def test_a_range(delivered: tuple[Client, str, bytes], wanted: str, start:
 
 async def test_several_ranges(delivered: tuple[Client, str, bytes]) -> None:
     client, path, content = delivered
-    answer = await client.get(path, headers={"Range": "bytes=0-9,100-109"})
+    answer = await client.get(path, headers={"Range": "bytes=100-109,0-9,200-"})
     assert answer.status_code == 206
-    assert answer.headers["content-type"].startswith("multipart/byteranges; boundary=")
-    assert content[:10] in answer.content
-    assert content[100:110] in answer.content
+    kind = answer.headers["content-type"]
+    assert kind.startswith("multipart/byteranges; boundary=")
+    parts = email.message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + answer.content, policy=policy.HTTP)
+    found = [(part["content-range"], part.get_payload(decode=True)) for part in parts.walk() if not part.is_multipart()]
+    assert found == [
+        ("bytes 0-9/10240", content[:10]), ("bytes 100-109/10240", content[100:110]),
+        ("bytes 200-10239/10240", content[200:]),
+    ]  # fmt: skip
+    # Those that touch come as one.
+    answer = await client.get(path, headers={"Range": "bytes=0-9,5-19,20-29"})
+    assert (answer.headers["content-range"], answer.content) == ("bytes 0-29/10240", content[:30])
 
 
 async def test_other_ranges_and_validators(delivered: tuple[Client, str, bytes]) -> None:
@@ -189,7 +315,17 @@ async def test_other_ranges_and_validators(delivered: tuple[Client, str, bytes])
     assert (await client.get(path, headers={"Range": "bytes=0-9", "If-Range": '"other"'})).status_code == 200
 
 
-async def test_a_connection_that_breaks_off_leaves_nothing(roomy: Api) -> None:
+async def test_bytes_that_are_gone_from_the_store_are_a_clear_answer(
+    blob_world: World, delivered: tuple[Client, str, bytes]
+) -> None:
+    client, path, _ = delivered
+    await blob_world.application.blobs.delete([entry.name for entry in await blob_world.blobs()])
+    problem(await client.get(path), 404)
+    problem(await client.get(path, headers={"Range": "bytes=0-9"}), 404)
+    problem(await client.get(path, headers={"Range": "bytes=0-9,20-29"}), 404)
+
+
+async def test_a_connection_that_breaks_off_leaves_no_result(roomy: Api) -> None:
     client, miner = await roomy.client(), await roomy.miner(gpu_type="cut")
     job = await client.submit(gpu_type="cut", require_result=True)
     await miner.take(job)
@@ -204,4 +340,42 @@ async def test_a_connection_that_breaks_off_leaves_nothing(roomy: Api) -> None:
     whole = b"y" * 2_000_000
     body(await miner.upload(job, whole))
     body(await miner.complete(job, hash_of(whole)))
+    assert (await client.get(f"/v1/jobs/{job}/result")).content == whole
+
+
+@pytest.mark.parametrize("as_file", [False, True], ids=["bytes", "a file"])
+async def test_the_sdk_goes_on_with_an_upload_that_broke_off(
+    roomy: Api, roomy_url: str, as_file: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pithead.client.calls.RESUME_FROM", 2_000_000)
+    client, miner = await roomy.client(), await roomy.miner(gpu_type="resume")
+    job = await client.submit(gpu_type="resume", require_result=True)
+    await miner.take(job)
+    whole = bytes(range(256)) * 12_000
+    url = roomy.http.base_url
+    head = f"PUT {miner.base}/jobs/{job}/result HTTP/1.1\r\nHost: x\r\nX-Api-Key: {miner.key}\r\nContent-Length: {len(whole)}\r\n\r\n"
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(head.encode() + whole[:2_000_000])
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    async with asyncio.timeout(10):  # until the coordinator has seen it break
+        while body(await miner.get(f"/jobs/{job}/result"))["upload_offset"] != 2_000_000:
+            pass
+    file = tmp_path / "result"
+    file.write_bytes(whole)
+    sent: list[tuple[str | None, str | None]] = []
+
+    class Watched(httpx.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if request.method == "PUT":
+                sent.append((request.headers.get("upload-offset"), request.headers.get("content-length")))
+            return await super().handle_async_request(request)
+
+    async with AsyncMinerClient(roomy_url, miner.id, miner.key, transport=Watched()) as sdk:
+        uploaded = await sdk.upload(job, file if as_file else whole)
+        assert (uploaded.result_hash, uploaded.size) == (hash_of(whole), len(whole))
+        assert sent == [("2000000", str(len(whole) - 2_000_000))]
+        assert (await sdk.upload_state(job)).complete
+        await sdk.complete(job, uploaded.result_hash)
     assert (await client.get(f"/v1/jobs/{job}/result")).content == whole

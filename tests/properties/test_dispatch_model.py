@@ -18,6 +18,7 @@ from pithead.core.jobs import FINISHED, HELD, TRANSITIONS, Attempt, Job, State
 from pithead.core.leases import Policy
 from pithead.core.miners import Admission, Miner
 from pithead.exchange import dispatch, miners, upkeep
+from pithead.exchange.blobs import Stored
 from pithead.exchange.coordinator import Coordinator
 from pithead.exchange.rules import Rules
 
@@ -246,8 +247,8 @@ class Histories(RuleBasedStateMachine):
         self.uploading.append((lease.miner, lease.job, token, digest))
 
     @precondition(lambda self: self.uploading)
-    @rule(which=which)
-    def end_an_upload(self, which: int) -> None:
+    @rule(which=which, whole=st.booleans())
+    def end_an_upload(self, which: int, whole: bool) -> None:
         miner, job, token, digest = self.uploading.pop(which % len(self.uploading))
         before = self.exchange.job(job)
         mine = self._attempt(before, miner, token)
@@ -255,7 +256,7 @@ class Histories(RuleBasedStateMachine):
         try:
             self.exchange.do(
                 lambda tx, now: dispatch.end_upload(
-                    tx, miner_id=miner, job_id=job, token=token, digest=digest, size=1, blob=digest
+                    tx, miner_id=miner, job_id=job, token=token, stored=Stored(digest, digest, 1, whole)
                 )
             )
         except Refusal:
@@ -264,7 +265,8 @@ class Histories(RuleBasedStateMachine):
             return
         assert may, "bytes were taken from one who has lost the job"
         assert mine is not None
-        self.uploaded[job, mine.number] = digest
+        if whole:  # A part is no result, whatever came before it.
+            self.uploaded[job, mine.number] = digest
 
     @rule(who=who)
     def heartbeat(self, who: int) -> None:

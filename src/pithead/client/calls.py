@@ -28,6 +28,9 @@ Price = int | float | str | Decimal
 _ENDPOINTS: Final = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 #: Calls that make something new each time and take no idempotency key.
 _NOT_REPEATABLE: Final = {"register_miner", "create_client", "rotate_key", "create_enrollment_token"}
+#: A result of this many bytes or more is gone on with after its upload broke off; a smaller one is sent again.
+RESUME_FROM: Final = 8 << 20
+
 #: A result's digest is of the bytes as the miner sent them: nobody may compress them on the way.
 _AS_THEY_ARE: Final = {"Accept-Encoding": "identity"}
 _IN_LINES: Final = {"Accept": "application/x-ndjson, application/problem+json"}
@@ -273,7 +276,13 @@ def progress(
 
 def upload(miner_id: str, job_id: str, data: bytes | Path, token: str | None) -> Call[miners.Uploaded]:
     headers = _lease(token) | {"Content-Type": "application/octet-stream"}
-    return _call(miners.Uploaded, "upload_result", body=data, headers=headers, miner_id=miner_id, job_id=job_id)
+    call = _call(miners.Uploaded, "upload_result", body=data, headers=headers, miner_id=miner_id, job_id=job_id)
+    size = data.stat().st_size if isinstance(data, Path) else len(data)
+    return replace(call, resume=upload_state(miner_id, job_id, token)) if size >= RESUME_FROM else call
+
+
+def upload_state(miner_id: str, job_id: str, token: str | None) -> Call[miners.UploadState]:
+    return _call(miners.UploadState, "upload_state", headers=_lease(token), miner_id=miner_id, job_id=job_id)
 
 
 def stats(miner_id: str) -> Call[miners.Stats]:

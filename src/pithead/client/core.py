@@ -5,9 +5,9 @@ from __future__ import annotations
 import email.utils
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Generic, Literal, Protocol, TypeVar
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 import httpx
 import msgspec
@@ -64,12 +64,26 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     #: A path is streamed from the file.
     body: bytes | Path | None = None
+    #: The byte of it to begin at.
+    offset: int = 0
+    #: What tells at which byte to begin, asked before each attempt: an upload that broke off is gone on with.
+    resume: Call[Any] | None = None
     repeat: Repeat = "always"
     #: Seconds for which the coordinator may hold the call; added to the time-out.
     hold: float = 0.0
     #: Seconds for retries, where less than the client's own.
     retry_for: float | None = None
     sink: Sink | None = None
+
+
+def resumed(call: Call[T], outcome: Outcome) -> Call[T]:
+    """The call, with its body from the byte that the answer to its `resume` names; else with all of it."""
+    value = outcome.headers.get("upload-offset", "") if isinstance(outcome, Reply) and outcome.status == 200 else ""
+    offset = int(value) if value.isascii() and value.isdigit() else 0
+    size = call.body.stat().st_size if isinstance(call.body, Path) else len(call.body or b"")
+    if not 0 < offset <= size:
+        return call
+    return replace(call, offset=offset, headers={**call.headers, "Upload-Offset": str(offset)})
 
 
 def pause(
@@ -94,6 +108,8 @@ def pause(
 
 def _may_repeat(call: Call[T], outcome: Outcome) -> bool:
     if isinstance(outcome, Reply):
+        if call.resume is not None and outcome.status == 409 and "upload-offset" in outcome.headers:
+            return True  # Somebody else went on with it, or a newer part replaced the old one: look again.
         return outcome.status == 429 or (outcome.status in _OVERLOADED and call.repeat == "always")
     return isinstance(outcome, _TRANSIENT if call.repeat == "always" else _UNSENT)
 

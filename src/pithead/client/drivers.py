@@ -32,7 +32,7 @@ def _request(call: Call[Any], timeout: float) -> dict[str, Any]:
     """What both kinds of httpx client are asked for."""
     headers = dict(call.headers)
     if isinstance(call.body, Path):
-        headers["Content-Length"] = str(call.body.stat().st_size)
+        headers["Content-Length"] = str(call.body.stat().st_size - call.offset)
     limits = httpx.Timeout(timeout, read=timeout + call.hold)
     return {
         "method": call.method,
@@ -79,7 +79,9 @@ class SyncDriver:
             attempt += 1
 
     def _attempt(self, call: Call[Any]) -> Outcome:
-        content = _file(call.body) if isinstance(call.body, Path) else call.body
+        if call.resume is not None:
+            call = core.resumed(call, self._attempt(call.resume))
+        content = _file(call.body, call.offset) if isinstance(call.body, Path) else _rest(call)
         try:
             with self._http.stream(content=content, **_request(call, self._timeout)) as response:
                 if call.sink is None or not response.is_success:
@@ -134,7 +136,9 @@ class AsyncDriver:
             attempt += 1
 
     async def _attempt(self, call: Call[Any]) -> Outcome:
-        content = _file_async(call.body) if isinstance(call.body, Path) else call.body
+        if call.resume is not None:
+            call = core.resumed(call, await self._attempt(call.resume))
+        content = _file_async(call.body, call.offset) if isinstance(call.body, Path) else _rest(call)
         try:
             async with self._http.stream(content=content, **_request(call, self._timeout)) as response:
                 if call.sink is None or not response.is_success:
@@ -159,15 +163,21 @@ class AsyncDriver:
         await self.aclose()
 
 
-def _file(path: Path) -> Iterator[bytes]:
+def _rest(call: Call[Any]) -> bytes | None:
+    return call.body[call.offset :] if isinstance(call.body, bytes) else None
+
+
+def _file(path: Path, offset: int) -> Iterator[bytes]:
     with path.open("rb") as file:
+        file.seek(offset)
         while chunk := file.read(_CHUNK):
             yield chunk
 
 
-async def _file_async(path: Path) -> AsyncIterator[bytes]:
+async def _file_async(path: Path, offset: int) -> AsyncIterator[bytes]:
     file = await asyncio.to_thread(path.open, "rb")
     try:
+        file.seek(offset)
         while chunk := await asyncio.to_thread(file.read, _CHUNK):
             yield chunk
     finally:

@@ -33,6 +33,7 @@ from pithead.wire.miners import (
     Returned,
     Stats,
     Uploaded,
+    UploadState,
 )
 
 
@@ -254,8 +255,12 @@ class MinerClient(SyncDriver):
         return self._run(calls.progress(self.miner_id, job_id, fraction, message, lease_token))
 
     def upload(self, job_id: str, data: bytes | Path, lease_token: str | None = None) -> Uploaded:
-        """Send the bytes of the result; a path is streamed."""
+        """Send the bytes of the result; a path is streamed. A large one that broke off is gone on with."""
         return self._run(calls.upload(self.miner_id, job_id, data, lease_token))
+
+    def upload_state(self, job_id: str, lease_token: str | None = None) -> UploadState:
+        """How far the upload of a result is."""
+        return self._run(calls.upload_state(self.miner_id, job_id, lease_token))
 
     def stats(self) -> Stats:
         """What the miner has done and earned."""

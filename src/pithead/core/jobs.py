@@ -140,6 +140,9 @@ class Attempt(msgspec.Struct, frozen=True):
     upload_digest: str | None = None
     upload_size: int | None = None
     blob: str | None = None
+    #: What came of an upload that broke off, and can be gone on with: the blob's name, and its length in bytes.
+    part_blob: str | None = None
+    part_size: int | None = None
 
 
 def apply(job: Job, event: Event) -> State:

@@ -18,6 +18,7 @@ from pithead.core.jobs import Attempt, Event, Job, State, apply, is_held
 from pithead.core.leases import Standing
 from pithead.core.miners import Miner, billable_gpu_seconds
 from pithead.core.receipts import Receipt
+from pithead.exchange.blobs import Stored
 from pithead.exchange.events import JobChanged
 from pithead.exchange.ports import Settlement, Signer, Tx
 from pithead.exchange.rules import Rules
@@ -182,16 +183,24 @@ def begin_upload(tx: Tx, *, miner_id: str, job_id: str, token: str | None) -> tu
     return job, mine
 
 
-def end_upload(
-    tx: Tx, *, miner_id: str, job_id: str, token: str | None, digest: str, size: int, blob: str
-) -> str | None:
-    """Record the bytes that arrived; the name of the blob that they replace. Raises as `begin_upload` does.
+def end_upload(tx: Tx, *, miner_id: str, job_id: str, token: str | None, stored: Stored) -> list[str]:
+    """Record the bytes that arrived; the names of the blobs that they replace. Raises as `begin_upload` does.
 
-    The lease is looked at again: it may have been given to another miner while the bytes came.
+    The lease is looked at again: it may have been given to another miner while the bytes came. What is not whole
+    replaces an earlier part and leaves an earlier whole upload as it is.
     """
     job, mine = begin_upload(tx, miner_id=miner_id, job_id=job_id, token=token)
-    tx.set_upload(job.seq, mine.number, digest, size, blob)
-    return mine.blob
+    if stored.whole:
+        tx.set_upload(job.seq, mine.number, stored.digest, stored.size, stored.blob)
+    else:
+        tx.set_part(job.seq, mine.number, stored.size, stored.blob)
+    replaced = (mine.blob if stored.whole else None, mine.part_blob)
+    return [name for name in replaced if name is not None]
+
+
+def upload_state(tx: Tx, *, miner_id: str, job_id: str, token: str | None) -> Attempt:
+    """What has arrived of the attempt's result. Raises as `begin_upload` does, but for an attempt that is settled."""
+    return _under_lease(tx, miner_id, job_id, token)[2]
 
 
 def after_failure(tx: Tx, now: float, rules: Rules, job: Job, kind: str, reason: str) -> Job:

@@ -265,12 +265,19 @@ class Tx(Protocol):
         """The miner's newest attempt at the job, or the one that `token` names."""
 
     def end_attempt(self, job: int, number: int, now: float, outcome: str, reason: str = "") -> None: ...
-    def set_upload(self, job: int, number: int, digest: str, size: int, blob: str) -> None: ...
+    def set_upload(self, job: int, number: int, digest: str, size: int, blob: str) -> None:
+        """The bytes of the attempt's result are there; a part of them is no longer needed."""
+
+    def set_part(self, job: int, number: int, size: int, blob: str) -> None:
+        """A part of the bytes of the attempt's result is there."""
+
     def settle(self, job: int, number: int, now: float, settlement: Settlement) -> None:
         """End the attempt as `completed`, with what it earned."""
 
     def settlement(self, job: int, number: int) -> Settlement | None: ...
     def result_blob(self, job: int, number: int) -> str | None: ...
+    def is_orphan(self, job_id: str, blob: str) -> bool:
+        """Whether no attempt names the blob and none ever will: its job is finished, or there is none."""
 
     # -- what miners are told
     def add_notice(self, miner: int, job_id: str, reason: str, now: float) -> None: ...

@@ -1,6 +1,7 @@
 """How a call of `wire.endpoints` becomes an ASGI application: read, authorise, decode, call one operation, encode."""
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from pithead.core import errors
+from pithead.exchange.blobs import BlobError, Blobs
 from pithead.exchange.coordinator import Coordinator, Principal
 from pithead.exchange.idempotency import once
 from pithead.exchange.ports import Tx
@@ -15,7 +17,6 @@ from pithead.http.decode import decode_body, header, parse_query, read_body
 from pithead.http.problems import HttpProblem
 from pithead.http.routing import Target
 from pithead.http.streams import accepts
-from pithead.store.blobs import Blobs
 from pithead.store.errors import StoreError
 from pithead.wire.base import Fault, encode
 from pithead.wire.endpoints import ENDPOINTS, Endpoint
@@ -26,6 +27,8 @@ _STATUS: Final[tuple[tuple[type[errors.Refusal], int], ...]] = (
     (errors.PaymentRequired, 402),
     (errors.Conflict, 409),
 )
+
+_log = logging.getLogger("pithead.http")
 
 _JSON: Final = (b"content-type", b"application/json")
 
@@ -102,6 +105,7 @@ class Ready(msgspec.Struct, frozen=True):
 
     status: int
     body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def handles(name: str) -> Callable[[Handler], Handler]:
@@ -143,7 +147,7 @@ class _Endpoint:
             else:
                 answer = await self._handler(call)
             if isinstance(answer, Ready):
-                await _send_json(send, answer.status, answer.body)
+                await _send_json(send, answer.status, answer.body, answer.headers)
             elif isinstance(answer, msgspec.Struct):
                 await _send_json(send, endpoint.status, encode(answer))
             else:
@@ -160,6 +164,8 @@ class _Endpoint:
             raise HttpProblem(
                 503, "store-unavailable", "The database does not answer", str(error), headers={"Retry-After": "5"}
             ) from error
+        except BlobError as error:
+            raise _no_blobs(error) from error
 
     async def _once(self, call: Call, raw: bytes) -> Any:
         """Call a handler whose answer is kept under an idempotency key; it returns the operation to run."""
@@ -191,7 +197,19 @@ def _authorise(endpoint: Endpoint, scope: Scope) -> None:
         raise HttpProblem(403, "forbidden", errors.Forbidden.title(), detail)
 
 
-async def _send_json(send: Send, status: int, body: bytes) -> None:
-    headers = [_JSON, (b"content-length", str(len(body)).encode())]
+def _no_blobs(error: BlobError) -> HttpProblem:
+    # What the store said goes into the log: it may name places that are none of the caller's business.
+    _log.warning("the blob store: %s", error)
+    return HttpProblem(
+        503,
+        "store-unavailable",
+        "Results cannot be stored or read now",
+        "ask again later",
+        headers={"Retry-After": "5"},
+    )
+
+
+async def _send_json(send: Send, status: int, body: bytes, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    headers = [_JSON, (b"content-length", str(len(body)).encode()), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

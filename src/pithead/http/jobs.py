@@ -11,7 +11,7 @@ from pithead.exchange.jobs import Order
 from pithead.exchange.ports import JobFilter, Tx
 from pithead.http import shapes
 from pithead.http.api import Call, handles
-from pithead.http.ranges import FileResult
+from pithead.http.ranges import StoredResult
 from pithead.wire import jobs as wire
 
 
@@ -94,7 +94,7 @@ async def cancel(call: Call) -> wire.JobView:
 
 
 @handles("get_result")
-async def get_result(call: Call) -> FileResult:
+async def get_result(call: Call) -> StoredResult:
     job_id, client_id = call.path["job_id"], call.caller.id
 
     def read(tx: Tx) -> tuple[Job, str | None]:
@@ -107,8 +107,9 @@ async def get_result(call: Call) -> FileResult:
         raise Conflict(f"job {job.id} is {job.state}" + ("" if is_finished(job) else ": it has no result yet"))
     if blob is None:
         raise NotFound(f"job {job.id} was completed with its hash alone ({job.result_hash}): no bytes were delivered")
-    return FileResult(
-        call.services.blobs.path(blob),
+    return StoredResult(
+        call.services.blobs,
+        blob,
         digest_hex=(job.result_hash or "").lower().removeprefix("sha256:"),
         size=job.result_size or 0,
         filename=job.id,

@@ -1,21 +1,22 @@
 """The Miner API."""
 
 import base64
+import contextlib
 from collections.abc import AsyncIterator
 
 from msgspec import UNSET
-from starlette.requests import ClientDisconnect
 
+from pithead.core.errors import Fault, Invalid
 from pithead.core.miners import status
 from pithead.exchange import dispatch, miners
+from pithead.exchange.blobs import BlobError, Cut, TooLarge, name_of, take_in
 from pithead.exchange.dispatch import Measured
 from pithead.exchange.ids import new_id, new_key, new_token
 from pithead.exchange.miners import Registration
 from pithead.http import shapes
-from pithead.http.api import Call, handles
+from pithead.http.api import Call, Ready, handles
 from pithead.http.decode import header
 from pithead.http.problems import HttpProblem
-from pithead.store.blobs import TooLarge
 from pithead.wire import miners as wire
 from pithead.wire.base import encode
 
@@ -157,53 +158,82 @@ async def report_progress(call: Call) -> wire.Progressed:
 @handles("upload_result")
 async def upload_result(call: Call) -> wire.Uploaded:
     miner_id, job_id, token = call.caller.id, call.path["job_id"], call.lease_token
-    limit = call.services.max_result_bytes
+    limit, blobs, offset = call.services.max_result_bytes, call.services.blobs, _offset(call)
     length = header(call.scope, b"content-length")
-    if length is not None and length.isdigit() and int(length) > limit:
+    if length is not None and length.isdigit() and offset + int(length) > limit:
         raise _too_large(limit)
     job, attempt = await call.exchange.run(
         lambda tx, now: dispatch.begin_upload(tx, miner_id=miner_id, job_id=job_id, token=token)
     )
-    blobs = call.services.blobs
+    kept = attempt.part_size or 0
+    if offset and offset != kept:
+        raise HttpProblem(
+            409,
+            "upload-offset-mismatch",
+            "The upload goes on from another byte",
+            f"the coordinator has the first {kept} bytes: send the bytes from there on, or all of them",
+            headers={"Upload-Offset": str(kept)},
+        )
+    part = (attempt.part_blob, offset) if offset and attempt.part_blob is not None else None
     try:
-        stored = await blobs.write(f"{job.id}-{attempt.number}", _chunks(call), limit)
+        stored = await take_in(blobs, name_of(job.id, attempt.number), _chunks(call), limit=limit, part=part)
     except TooLarge:
         raise _too_large(limit) from None
-    except ClientDisconnect:
-        raise HttpProblem(400, "cut-short", "The body ended early", "send the whole result again") from None
-    except OSError as error:
-        raise HttpProblem(
-            503, "store-unavailable", "The result cannot be stored", error.strerror or "", headers={"Retry-After": "5"}
-        ) from error
+    except Cut:
+        raise _cut_short(kept) from None
     try:
         replaced = await call.exchange.run(
-            lambda tx, now: dispatch.end_upload(
-                tx,
-                miner_id=miner_id,
-                job_id=job_id,
-                token=token,
-                digest=stored.digest,
-                size=stored.size,
-                blob=stored.name,
-            )
+            lambda tx, now: dispatch.end_upload(tx, miner_id=miner_id, job_id=job_id, token=token, stored=stored)
         )
     except BaseException:
-        blobs.delete(stored.name)
+        await blobs.delete([stored.blob])
         raise
-    if replaced:
-        blobs.delete(replaced)
+    with contextlib.suppress(BlobError):  # What is not deleted now is an orphan, and collected as one.
+        await blobs.delete(replaced)
+    if not stored.whole:
+        raise _cut_short(stored.size)
     return wire.Uploaded(job_id=job_id, result_hash=f"sha256:{stored.digest}", size=stored.size)
+
+
+@handles("upload_state")
+async def upload_state(call: Call) -> Ready:
+    miner_id, job_id, token = call.caller.id, call.path["job_id"], call.lease_token
+    attempt = await call.exchange.peek(
+        lambda tx: dispatch.upload_state(tx, miner_id=miner_id, job_id=job_id, token=token)
+    )
+    complete, digest = attempt.upload_digest is not None, attempt.upload_digest
+    state = wire.UploadState(
+        job_id=job_id,
+        upload_offset=attempt.part_size or 0,
+        complete=complete,
+        result_hash=f"sha256:{digest}" if complete else None,
+    )
+    return Ready(200, encode(state), ((b"upload-offset", str(state.upload_offset).encode()),))
+
+
+def _offset(call: Call) -> int:
+    text = header(call.scope, b"upload-offset")
+    if text is None:
+        return 0
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Invalid(Fault("Upload-Offset", "must be a number of bytes"))
+    return int(text)
 
 
 def _too_large(limit: int) -> HttpProblem:
     return HttpProblem(400, "body-too-large", "The body is too large", f"a result may have {limit} bytes")
 
 
+def _cut_short(kept: int) -> HttpProblem:
+    detail = f"the first {kept} bytes are kept: send the rest, with them as Upload-Offset" if kept else "send it again"
+    return HttpProblem(400, "cut-short", "The body ended early", detail, headers={"Upload-Offset": str(kept)})
+
+
 async def _chunks(call: Call) -> AsyncIterator[bytes]:
     while True:
         message = await call.receive()
         if message["type"] == "http.disconnect":
-            raise ClientDisconnect
+            raise Cut
         if message.get("body"):
             yield message["body"]
         if not message.get("more_body", False):

@@ -147,6 +147,8 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         )
     if endpoint.lease_token:
         parameters.append(_header("Lease-Token", "From the accept: a call under an older lease is refused.", {}))
+    if endpoint.resumable:
+        parameters.append(_header("Upload-Offset", "The byte that the body begins at; the ones before are kept.", {}))
     if endpoint.raw_response:
         parameters.append(_header("Range", "A part of the bytes, e.g. `bytes=0-99`.", {}))
     return parameters

@@ -1,86 +1,133 @@
-"""The bytes of results, as files beside the database."""
+"""Blobs as files in a folder."""
 
 import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncIterator
-from hashlib import sha256
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
-import msgspec
+from pithead.exchange.blobs import BATCH, BlobError, Entry, NoSuchBlob
 
-#: Bytes are gathered to this size before they go to the disk, off the event loop.
+#: Bytes are gathered to this size before they go to the disk, and read in pieces of it, off the event loop.
 _CHUNK: Final = 1 << 20
 
 
-class TooLarge(Exception):
-    """More bytes came than are allowed."""
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """A blob that is whole and on the disk."""
-
-    name: str
-    digest: str  #: SHA-256, in hex.
-    size: int
-
-
-class Blobs:
-    """A folder of blobs. A blob appears under its name whole and durable, or not at all."""
+class LocalBlobs:
+    """Implements `exchange.blobs.Blobs`: streamed to a temporary name, fsynced, renamed, and the folder fsynced."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._incoming = folder / "incoming"
-        self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # What was on its way when the last coordinator stopped will be sent again, from its start.
-        for left in self._incoming.iterdir():
-            left.unlink()
+        try:
+            self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise BlobError(f"cannot make {self._incoming}: {error.strerror}") from error
 
-    def path(self, name: str) -> Path:
-        """Where the blob lies."""
+    def describe(self) -> str:
+        return str(self._folder)
+
+    async def check(self) -> None:
+        if not os.access(self._incoming, os.W_OK | os.X_OK):
+            raise BlobError(f"{self._incoming} cannot be written to")
+
+    async def put(self, name: str, chunks: AsyncGenerator[bytes]) -> None:
+        final = self._path(name)
+        temporary = self._incoming / f"{final.name}.{secrets.token_hex(4)}"
+        async with contextlib.aclosing(chunks):
+            # One descriptor over many awaits; each write is done in a thread.
+            try:
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except OSError as error:
+                raise _said(error) from error
+            try:
+                try:
+                    async for data in gathered(chunks, _CHUNK):
+                        await asyncio.to_thread(_write_all, descriptor, data)
+                    await asyncio.to_thread(_finish, descriptor, temporary, final)
+                finally:
+                    os.close(descriptor)
+            except BaseException as error:
+                with contextlib.suppress(FileNotFoundError):
+                    temporary.unlink()
+                if isinstance(error, OSError):
+                    raise _said(error) from error
+                raise
+
+    async def get(self, name: str, start: int, end: int) -> AsyncGenerator[bytes]:
+        try:
+            descriptor = os.open(self._path(name), os.O_RDONLY)
+        except FileNotFoundError:
+            raise NoSuchBlob(f"there is no blob {name}") from None
+        except OSError as error:
+            raise _said(error) from error
+        try:
+            while start < end:
+                data = await asyncio.to_thread(os.pread, descriptor, min(_CHUNK, end - start), start)
+                if not data:
+                    raise BlobError(f"blob {name} ends at byte {start}, before {end}")
+                start += len(data)
+                yield data
+        except OSError as error:
+            raise _said(error) from error
+        finally:
+            os.close(descriptor)
+
+    async def size(self, name: str) -> int | None:
+        try:
+            return self._path(name).stat().st_size
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _said(error) from error
+
+    async def delete(self, names: Sequence[str]) -> None:
+        try:
+            for name in names:
+                self._path(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise _said(error) from error
+
+    async def list(self) -> AsyncGenerator[list[Entry]]:
+        entries = self._walk()
+        try:
+            while batch := await asyncio.to_thread(lambda: list(islice(entries, BATCH))):
+                yield batch
+        except OSError as error:
+            raise _said(error) from error
+
+    def _walk(self) -> Iterator[Entry]:
+        with os.scandir(self._folder) as folders:
+            # One level deep, as `name_of` names them.
+            found = sorted(entry.name for entry in folders if entry.is_dir(follow_symlinks=False))
+        for folder in found:
+            with os.scandir(self._folder / folder) as files:
+                for file in files:
+                    # It may go away while it is looked at: then it is of no concern.
+                    with contextlib.suppress(FileNotFoundError):
+                        if file.is_file(follow_symlinks=False):
+                            status = file.stat(follow_symlinks=False)
+                            yield Entry(f"{folder}/{file.name}", status.st_size, status.st_mtime)
+
+    def _path(self, name: str) -> Path:
         return self._folder / name
 
-    async def write(self, prefix: str, chunks: AsyncIterator[bytes], limit: int) -> Stored:
-        """Store what `chunks` yields under a new name that begins with `prefix`.
 
-        Hashed as it arrives, written to a temporary name, fsynced, renamed, and the folder fsynced.
-        Raises `TooLarge`, `OSError`, and whatever `chunks` raises; then nothing is left.
-        """
-        # A name of its own for every upload: one that is repeated cannot tear the bytes of one that was completed.
-        unique = f"{prefix}-{secrets.token_hex(6)}"
-        name = f"{sha256(unique.encode()).hexdigest()[:2]}/{unique}"
-        temporary = self._incoming / unique
-        final = self._folder / name
-        digest, size, buffer = sha256(), 0, bytearray()
-        # One descriptor over many awaits; each write is done in a thread.
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            try:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > limit:
-                        raise TooLarge
-                    buffer += chunk
-                    if len(buffer) >= _CHUNK:
-                        full, buffer = bytes(buffer), bytearray()
-                        digest.update(full)
-                        await asyncio.to_thread(_write_all, descriptor, full)
-                digest.update(buffer)
-                await asyncio.to_thread(_finish, descriptor, bytes(buffer), temporary, final)
-            finally:
-                os.close(descriptor)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-            raise
-        return Stored(name, digest.hexdigest(), size)
+async def gathered(chunks: AsyncGenerator[bytes], size: int) -> AsyncGenerator[bytes]:
+    """The same bytes in pieces of at least `size`, but for the last: empty where there are none."""
+    buffer = bytearray()
+    async for chunk in chunks:
+        buffer += chunk
+        if len(buffer) >= size:
+            yield bytes(buffer)
+            buffer.clear()
+    yield bytes(buffer)
 
-    def delete(self, name: str) -> None:
-        """Delete a blob; one that is not there is no error."""
-        with contextlib.suppress(FileNotFoundError):
-            self.path(name).unlink()
+
+def _said(error: OSError) -> BlobError:
+    return BlobError(error.strerror or str(error))
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -89,18 +136,18 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _finish(descriptor: int, rest: bytes, temporary: Path, final: Path) -> None:
-    _write_all(descriptor, rest)
+def _finish(descriptor: int, temporary: Path, final: Path) -> None:
     os.fsync(descriptor)
     made = not final.parent.exists()
     final.parent.mkdir(exist_ok=True, mode=0o700)
     temporary.rename(final)
-    _sync_folder(final.parent)
+    sync_folder(final.parent)
     if made:
-        _sync_folder(final.parent.parent)
+        sync_folder(final.parent.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Put the names in the folder on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

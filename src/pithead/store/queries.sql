@@ -208,7 +208,12 @@ WHERE job = :job AND number = :number AND outcome IS NULL
 
 -- name: set_upload
 -- The bytes of an attempt's result arrived.
-UPDATE attempts SET upload_digest = :digest, upload_size = :size, blob = :blob WHERE job = :job AND number = :number
+UPDATE attempts SET upload_digest = :digest, upload_size = :size, blob = :blob, part_blob = NULL, part_size = NULL
+WHERE job = :job AND number = :number
+
+-- name: set_part
+-- An upload broke off; what arrived is kept.
+UPDATE attempts SET part_blob = :blob, part_size = :size WHERE job = :job AND number = :number
 
 -- name: settle
 -- An attempt completed its job. One that lapsed before may still do so.
@@ -224,6 +229,11 @@ WHERE job = :job AND number = :number AND outcome = 'completed'
 -- name: result_blob
 -- Where the bytes of an attempt's result are.
 SELECT blob FROM attempts WHERE job = :job AND number = :number
+
+-- name: is_orphan
+-- Whether no attempt will ever name a blob. A finished job takes no uploads, and needs no parts of them.
+SELECT NOT EXISTS (SELECT 1 FROM jobs WHERE id = :job_id AND state IN {OPEN})
+    AND NOT EXISTS (SELECT 1 FROM attempts a JOIN jobs j ON j.seq = a.job WHERE j.id = :job_id AND a.blob = :blob)
 
 -- name: add_notice
 -- A job was taken from a miner, which has to be told.

@@ -242,6 +242,9 @@ class SqlTx(LedgerReads):
     def set_upload(self, job: int, number: int, digest: str, size: int, blob: str) -> None:
         self._do("set_upload", job=job, number=number, digest=digest, size=size, blob=blob)
 
+    def set_part(self, job: int, number: int, size: int, blob: str) -> None:
+        self._do("set_part", job=job, number=number, size=size, blob=blob)
+
     def settle(self, job: int, number: int, now: float, settlement: Settlement) -> None:
         self._do("settle", job=job, number=number, now=now, **msgspec.structs.asdict(settlement))
 
@@ -252,6 +255,9 @@ class SqlTx(LedgerReads):
     def result_blob(self, job: int, number: int) -> str | None:
         row = self._one("result_blob", job=job, number=number)
         return row[0] if row else None
+
+    def is_orphan(self, job_id: str, blob: str) -> bool:
+        return bool(self._one("is_orphan", job_id=job_id, blob=blob)[0])
 
     # -- what miners are told
 

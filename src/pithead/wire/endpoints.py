@@ -44,6 +44,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     idempotent: bool = False
     #: Takes a `Lease-Token`.
     lease_token: bool = False
+    #: Takes an `Upload-Offset`.
+    resumable: bool = False
     #: The request or the response is bytes, not JSON.
     raw_request: bool = False
     raw_response: bool = False
@@ -92,7 +94,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _e("report_progress", "POST", _JOB + "/progress", "miner", "Say how far the work is", miners.Progressed,
        request=miners.Progress, body_optional=True, problems=(409, 422), lease_token=True),
     _e("upload_result", "PUT", _JOB + "/result", "miner", "Send the bytes of the result", miners.Uploaded,
-       raw_request=True, problems=(409,), lease_token=True),
+       raw_request=True, problems=(409,), lease_token=True, resumable=True),
+    _e("upload_state", "GET", _JOB + "/result", "miner", "How far the upload of the result is", miners.UploadState,
+       problems=(409,), lease_token=True),
     _e("earnings", "GET", _MINER + "/earnings", "miner", "What the miner was paid, by day, model or client",
        ledger.Earnings, problems=(422,), also=_CSV, query=(
            Query("by", "string", "What to add up by; `day` unless said.", choices=("day", "model", "client")),

@@ -276,6 +276,18 @@ class Uploaded(Answer):
     size: int
 
 
+class UploadState(Answer):
+    """How far the upload of a result is. The `Upload-Offset` header says the same."""
+
+    job_id: str
+    #: From which byte on to send: what came before an upload broke off is kept; 0 to send all of it.
+    upload_offset: int
+    #: Whether a whole result is there, which `complete` can name.
+    complete: bool
+    #: Its hash.
+    result_hash: str | None = None
+
+
 class Stats(Answer):
     """What a miner has done."""
 

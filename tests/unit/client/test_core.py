@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -54,6 +55,30 @@ DROPPED = httpx.RemoteProtocolError("dropped")
 )
 def test_a_broken_connection_is_tried_again(outcome: Outcome) -> None:
     assert pause(outcome) is not None
+
+
+@pytest.mark.parametrize(
+    ("said", "offset"),
+    [("3", 3), ("10", 10), ("0", 0), ("11", 0), ("-1", 0), ("x", 0), ("", 0)],
+)
+def test_an_upload_goes_on_from_the_byte_that_it_is_told(said: str, offset: int, tmp_path: Path) -> None:
+    file = tmp_path / "result"
+    file.write_bytes(b"0123456789")
+    for data in (b"0123456789", file):
+        call = core.resumed(a_call(body=data), reply(200, upload_offset=said))
+        assert (call.offset, call.headers.get("Upload-Offset")) == (offset, str(offset) if offset else None)
+
+
+@pytest.mark.parametrize("outcome", [REFUSED, reply(404, upload_offset="3"), reply(200)])
+def test_without_a_good_answer_an_upload_begins_at_the_first_byte(outcome: Outcome) -> None:
+    assert core.resumed(a_call(body=b"0123456789"), outcome).offset == 0
+
+
+def test_an_upload_that_somebody_else_went_on_with_looks_again() -> None:
+    moved = reply(409, upload_offset="3")
+    assert pause(moved, resume=a_call()) is not None
+    assert pause(moved) is None
+    assert pause(reply(409), resume=a_call()) is None
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])

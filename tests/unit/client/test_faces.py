@@ -35,6 +35,7 @@ MINER_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "report_progress": ("progress", ("job_1", 0.5), {"lease_token": "t"}),
     "upload_result": ("upload", ("job_1", b"bytes"), {"lease_token": "t"}),
     "earnings": ("earnings", ("model",), {"since": 1.5, "until": 2.5}),
+    "upload_state": ("upload_state", ("job_1",), {"lease_token": "t"}),
     "receipt_keys": ("receipt_keys", (), {}),
 }
 CLIENT_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {

@@ -1,0 +1,187 @@
+"""What every blob store guarantees: a blob appears whole and durable or not at all, and its bytes never change."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from obstore.store import LocalStore, MemoryStore
+from tests.buckets import Service
+
+from pithead.exchange.blobs import BlobError, Blobs, Entry, NoSuchBlob
+from pithead.store.blobs import LocalBlobs
+from pithead.store.objects import ObjectBlobs
+from pithead.store.places import open_blobs
+
+Make = Callable[[], Blobs]
+
+
+def local(tmp_path: Path, s3: Service) -> Blobs:
+    return LocalBlobs(tmp_path / "blobs")
+
+
+def folder(tmp_path: Path, s3: Service) -> Blobs:
+    return ObjectBlobs(LocalStore(tmp_path / "objects", mkdir=True), "file:///objects")
+
+
+def memory(tmp_path: Path, s3: Service) -> Blobs:
+    return ObjectBlobs(MemoryStore(), "memory:///")
+
+
+def bucket(tmp_path: Path, s3: Service) -> Blobs:
+    options = {"endpoint": s3.url, "region": "us-east-1"}
+    return open_blobs(s3.bucket(), tmp_path, s3=options, allow_http=True)
+
+
+@pytest.fixture(params=[local, folder, memory, bucket], ids=lambda make: make.__name__)
+def blobs(request: Any, tmp_path: Path, s3: Service) -> Blobs:
+    made: Blobs = request.param(tmp_path, s3)
+    return made
+
+
+class Source:
+    """Bytes that come in chunks, and end in an error if there is one."""
+
+    def __init__(self, *chunks: bytes, error: BaseException | None = None) -> None:
+        self.closed = False
+        self._chunks = chunks
+        self._error = error
+
+    async def __call__(self) -> AsyncGenerator[bytes]:
+        try:
+            for chunk in self._chunks:
+                yield chunk
+                await asyncio.sleep(0)
+            if self._error is not None:
+                raise self._error
+        finally:
+            self.closed = True
+
+
+async def read(blobs: Blobs, name: str, start: int, end: int) -> bytes:
+    return b"".join([piece async for piece in blobs.get(name, start, end)])
+
+
+async def listed(blobs: Blobs) -> list[Entry]:
+    return [entry async for batch in blobs.list() for entry in batch]
+
+
+#: Longer than any piece in which a store writes or reads.
+LONG = bytes(range(251)) * 83_000
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"some bytes", LONG], ids=["none", "one", "some", "many"])
+async def test_what_is_put_is_got(blobs: Blobs, content: bytes) -> None:
+    await blobs.check()
+    source = Source(*(content[at : at + 65_536] for at in range(0, len(content), 65_536)))
+    await blobs.put("ab/job_1-1-c0", source())
+    assert source.closed
+    assert await blobs.size("ab/job_1-1-c0") == len(content)
+    assert await read(blobs, "ab/job_1-1-c0", 0, len(content)) == content
+    assert [(entry.name, entry.size) for entry in await listed(blobs)] == [("ab/job_1-1-c0", len(content))]
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, 1), (10, 20), (5_000_000, 9_000_000), (len(LONG) - 1, len(LONG)), (7, 7)]
+)
+async def test_a_part_of_it_is_got(blobs: Blobs, start: int, end: int) -> None:
+    await blobs.put("ab/job_1-1-c0", Source(LONG)())
+    assert await read(blobs, "ab/job_1-1-c0", start, end) == LONG[start:end]
+
+
+@pytest.mark.parametrize("before", [(), (b"x",), (LONG,)], ids=["at once", "early", "late"])
+async def test_where_the_source_fails_nothing_is_left(blobs: Blobs, before: tuple[bytes, ...]) -> None:
+    source = Source(*before, error=ValueError("gone"))
+    with pytest.raises(ValueError, match="gone"):
+        await blobs.put("ab/job_1-1-c0", source())
+    assert source.closed
+    assert await blobs.size("ab/job_1-1-c0") is None
+    assert await listed(blobs) == []
+
+
+async def test_a_put_that_is_cancelled_leaves_nothing(blobs: Blobs) -> None:
+    waits = asyncio.Event()
+
+    async def source() -> AsyncGenerator[bytes]:
+        yield LONG
+        waits.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(blobs.put("ab/job_1-1-c0", source()))
+    await waits.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await blobs.size("ab/job_1-1-c0") is None
+    assert await listed(blobs) == []
+
+
+async def test_what_is_not_there(blobs: Blobs) -> None:
+    assert await blobs.size("ab/job_1-1-c0") is None
+    with pytest.raises(NoSuchBlob):
+        await read(blobs, "ab/job_1-1-c0", 0, 1)
+    await blobs.delete(["ab/job_1-1-c0", "cd/job_2-1-c0"])
+
+
+async def test_less_than_is_asked_for_is_an_error_and_no_short_answer(blobs: Blobs) -> None:
+    await blobs.put("ab/job_1-1-c0", Source(b"12345")())
+    with pytest.raises(BlobError):
+        await read(blobs, "ab/job_1-1-c0", 3, 9)
+
+
+async def test_deleting(blobs: Blobs) -> None:
+    names = [f"{number:02x}/job_1-1-{number}" for number in range(5)]
+    for name in names:
+        await blobs.put(name, Source(b"x")())
+    await blobs.delete([*names[:2], "ff/job_9-1-a", *names[3:4]])
+    assert sorted(entry.name for entry in await listed(blobs)) == [names[2], names[4]]
+
+
+async def test_a_listing_comes_in_batches(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pithead.store.blobs.BATCH", 2)
+    monkeypatch.setattr("pithead.store.objects.BATCH", 2)
+    names = [f"{number % 3:02x}/job_1-1-{number}" for number in range(5)]
+    for name in names:
+        await blobs.put(name, Source(b"x")())
+    batches = [[entry.name for entry in batch] async for batch in blobs.list()]
+    assert all(len(batch) <= 2 for batch in batches)
+    assert sorted(name for batch in batches for name in batch) == sorted(names)
+
+
+async def test_a_blob_that_is_put_again_is_replaced_as_a_whole(blobs: Blobs) -> None:
+    await blobs.put("ab/job_1-1-c0", Source(LONG)())
+    await blobs.put("ab/job_1-1-c0", Source(b"short")())
+    assert await blobs.size("ab/job_1-1-c0") == 5
+
+
+async def test_an_upload_to_a_bucket_that_fails_is_aborted(s3: Service, tmp_path: Path) -> None:
+    url = s3.bucket()
+    blobs = open_blobs(url, tmp_path, s3={"endpoint": s3.url, "region": "us-east-1"}, allow_http=True)
+    with pytest.raises(ValueError, match="gone"):
+        await blobs.put("ab/job_1-1-c0", Source(LONG, error=ValueError("gone"))())
+    assert s3.under_way(url) == 0
+
+
+async def test_a_bucket_that_is_not_there_is_said_at_the_check(s3: Service, tmp_path: Path) -> None:
+    options = {"endpoint": s3.url, "region": "us-east-1"}
+    blobs = open_blobs("s3://no-such-bucket/x", tmp_path, s3=options, allow_http=True)
+    with pytest.raises(BlobError) as refusal:
+        await blobs.check()
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("place", ["ftp://host/x", "s3://", "s3:///x", "file://host/x", "file://", "az://container"])
+def test_a_place_that_is_none(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(BlobError) as refusal:
+        open_blobs(place, tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_places(tmp_path: Path) -> None:
+    wanted = tmp_path / "a b"
+    assert open_blobs("", wanted).describe() == str(wanted)
+    assert open_blobs(str(wanted), tmp_path).describe() == str(wanted)
+    assert open_blobs(wanted.as_uri(), tmp_path).describe() == str(wanted)
+    assert open_blobs("gs://bucket/x", tmp_path).describe() == "gs://bucket/x"
