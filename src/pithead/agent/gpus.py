@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import threading
@@ -15,6 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
+
+log = logging.getLogger(__name__)
 
 #: Cores that one slot of a machine without GPU stands for: what a language model uses well.
 CORES_PER_SLOT: Final = 4
@@ -127,8 +130,8 @@ def _processor(note: str) -> Inventory:
 def _errors() -> tuple[type[Exception], ...]:
     from pynvml import NVMLError
 
-    # An AttributeError is a binding too old for a function.
-    return (NVMLError, AttributeError)
+    # An AttributeError is a binding too old for a function; a UnicodeDecodeError, a name that the binding cannot read.
+    return (NVMLError, AttributeError, UnicodeDecodeError)
 
 
 @contextlib.contextmanager
@@ -207,7 +210,11 @@ class Sampler:
             done, loop = asyncio.Event(), asyncio.get_running_loop()
 
             def run() -> None:
-                self._last = self._sample()
+                try:
+                    self._last = self._sample()
+                except Exception:
+                    # Nothing depends on a sample.
+                    log.exception("the driver's answer cannot be used")
                 # The loop may have ended meanwhile.
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(done.set)
@@ -217,3 +224,9 @@ class Sampler:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(done.wait(), within)
         return self._last
+
+
+async def look(within: float = 10.0) -> Inventory:
+    """What `discover` finds within so many seconds; only the processor where the driver hangs. Never raises."""
+    found: Inventory | None = (await Sampler(lambda: {"found": discover()}).take(within)).get("found")
+    return found or _processor(f"NVIDIA's driver gave no answer within {within:g} s; only the processor is offered")

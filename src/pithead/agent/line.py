@@ -84,20 +84,20 @@ class Line:
         raise AssertionError("pauses do not end")
 
     async def accept(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call likewise, but once no delivery is under way: what limits leave is for finished work first."""
-        while not self._none_delivers.is_set():
-            await self._none_delivers.wait()
-            await self._quiet()
-        return await self._operate(call)
+        """Call likewise, but never while a delivery is under way: what limits leave is for finished work first."""
+        return await self._operate(call, last=True)
 
     async def deliver(self, call: Callable[[], Awaitable[T]]) -> T:
         """Call likewise, before any accept."""
         with self._delivering():
-            return await self._operate(call)
+            return await self._operate(call, last=False)
 
-    async def _operate(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _operate(self, call: Callable[[], Awaitable[T]], *, last: bool) -> T:
         async def within_limits() -> T:
             await self._quiet()
+            while last and not self._none_delivers.is_set():
+                await self._none_delivers.wait()
+                await self._quiet()
             try:
                 return await call()
             except RateLimited as limited:

@@ -104,16 +104,29 @@ def create(
         if replace:
             temporary.replace(file)
         else:
-            # Unlike a rename, a link fails where somebody else was faster.
             try:
-                file.hardlink_to(temporary)
+                _place(temporary, file)
             except FileExistsError:
                 raise Unusable(f"{taken}; the new key is in {temporary}") from None
-            temporary.unlink()
         return answer, file
     finally:
         if not kept:
             temporary.unlink(missing_ok=True)
+
+
+def _place(temporary: Path, file: Path) -> None:
+    """Rename the file, unless that name is taken. Raises `FileExistsError`."""
+    try:
+        # Unlike a rename, a link fails where somebody else was faster.
+        file.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without links: the name is taken first, then filled.
+        file.touch(mode=0o600, exist_ok=False)
+        temporary.replace(file)
+    else:
+        temporary.unlink()
 
 
 def _toml(registration: Registration) -> str:

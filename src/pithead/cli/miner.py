@@ -110,9 +110,9 @@ def register(
     """Make this machine known to a coordinator, and keep the key that it gives."""
     to = checked_url(url or os.environ.get("PITHEAD_URL") or load_profile(None).url or DEFAULT_URL)
     if gpu_type is None or gpu_count is None:
-        from pithead.agent.gpus import discover
+        from pithead.agent.gpus import look
 
-        found = discover()
+        found = asyncio.run(look())
         # A number that was found belongs to the type that was found.
         same = gpu_type is None or gpu_type.lower() == found.gpu_type
         gpu_type, gpu_count = gpu_type or found.gpu_type, gpu_count or (found.count if same else 1)
@@ -198,13 +198,13 @@ def run(
 
 
 async def _work(who: Registration, runner: Any, models: list[str]) -> bool:
-    from pithead.agent.gpus import Sampler, discover
+    from pithead.agent.gpus import Sampler, look
     from pithead.agent.loop import Agent
     from pithead.agent.spool import InUse, Spool
     from pithead.client import AsyncMinerClient
 
     spool = Spool(registration.spool_of(who.miner_id))
-    machine = discover()
+    machine = await look()
     telemetry = Sampler().take if machine.has_gpu else None
     async with AsyncMinerClient(who.url, who.miner_id, who.key, retry_for=0) as client:
         agent = Agent(client, runner, spool, models=models, machine=machine, telemetry=telemetry)

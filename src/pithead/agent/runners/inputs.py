@@ -54,6 +54,8 @@ def parse(raw: bytes | msgspec.Raw) -> Chat | Completion:
         given: Any = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunFailed("bad_input", f"the input is not JSON: {error}") from None
+    except RecursionError:
+        raise RunFailed("bad_input", "the input is nested too deeply") from None
     if not isinstance(given, dict):
         raise RunFailed("bad_input", "the input must be an object, with messages or with a prompt")
     if ("messages" in given) == ("prompt" in given):
@@ -63,5 +65,5 @@ def parse(raw: bytes | msgspec.Raw) -> Chat | Completion:
     except msgspec.ValidationError as error:
         # "Expected `int`, got `str` - at `$.max_tokens`": the field first, without msgspec's own notation.
         what, _, where = str(error).partition(" - at `$")
-        field = where.rstrip("`").lstrip(".").replace("[...]", "[]")
+        field = where.rstrip("`").lstrip(".")
         raise RunFailed("bad_input", f"{field}: {what}" if field else what) from None

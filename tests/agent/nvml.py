@@ -1,0 +1,122 @@
+"""A driver for the real binding: a library in place of `libnvidia-ml.so.1`, whose functions are C functions written here.
+
+`pynvml` calls them through ctypes as it calls NVIDIA's: its structs, its codes and its errors are the real ones.
+"""
+
+import ctypes
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pynvml
+import pytest
+
+_INT = ctypes.c_int
+_ADDRESS = ctypes.c_void_p
+
+
+@dataclass
+class Gpu:
+    """A card, as its driver tells of it."""
+
+    name: bytes = b"Tesla V100-SXM2-32GB"
+    uuid: bytes = b"GPU-00000000-0000-0000-0000-000000000000"
+    #: Per cent, bytes, bytes, degrees Celsius, milliwatts.
+    load: int = 40
+    used: int = 1 << 30
+    total: int = 32 << 30
+    temperature: int = 55
+    power: int = 123_456
+
+
+class Driver:
+    """What stands behind the binding. `codes` says what a function answers where it is to fail."""
+
+    def __init__(self, *gpus: Gpu) -> None:
+        self.gpus = list(gpus)
+        self.codes: dict[str, int] = {}
+        #: Functions that this driver is too old for.
+        self.missing: set[str] = set()
+        self.opened = 0
+        #: Cleared: the driver hangs, as one does whose card fell off the bus.
+        self.answers = threading.Event()
+        self.answers.set()
+        self._functions: dict[str, Any] = {}
+        for name, kinds, function in self._table():
+            self._functions[name] = ctypes.CFUNCTYPE(_INT, *kinds)(self._guarded(name, function))
+
+    def __getattr__(self, name: str) -> Any:
+        # As of a library that was loaded.
+        if name.startswith("_") or name in self.missing or name not in self._functions:
+            raise AttributeError(name)
+        return self._functions[name]
+
+    def _guarded(self, name: str, function: Callable[..., None]) -> Callable[..., int]:
+        def call(*arguments: Any) -> int:
+            self.answers.wait(30)
+            if code := self.codes.get(name):
+                return code
+            function(*arguments)
+            return int(pynvml.NVML_SUCCESS)
+
+        return call
+
+    def _table(self) -> list[tuple[str, tuple[Any, ...], Callable[..., None]]]:
+        def count(out: int) -> None:
+            _write(out, ctypes.c_uint(len(self.gpus)))
+
+        def handle(index: int, out: int) -> None:
+            _write(out, ctypes.c_void_p(index + 1))
+
+        def load(device: int, out: int) -> None:
+            _write(out, ctypes.c_uint(self.gpus[device - 1].load), ctypes.c_uint(0))
+
+        def memory(device: int, out: int) -> None:
+            gpu = self.gpus[device - 1]
+            sizes = (gpu.total, gpu.total - gpu.used, gpu.used)
+            _write(out, *(ctypes.c_ulonglong(size) for size in sizes))
+
+        def text(field: str) -> Callable[[int, int, int], None]:
+            def write(device: int, out: int, room: int) -> None:
+                value = getattr(self.gpus[device - 1], field)
+                ctypes.memmove(out, value[: room - 1] + b"\0", min(len(value), room - 1) + 1)
+
+            return write
+
+        def power(device: int, out: int) -> None:
+            _write(out, ctypes.c_uint(self.gpus[device - 1].power))
+
+        def temperature(device: int, sensor: int, out: int) -> None:
+            assert sensor == pynvml.NVML_TEMPERATURE_GPU
+            _write(out, ctypes.c_uint(self.gpus[device - 1].temperature))
+
+        return [
+            ("nvmlInitWithFlags", (ctypes.c_uint,), lambda flags: self._open(+1)),
+            ("nvmlShutdown", (), lambda: self._open(-1)),
+            ("nvmlErrorString", (_INT,), lambda code: None),
+            ("nvmlDeviceGetCount_v2", (_ADDRESS,), count),
+            ("nvmlDeviceGetHandleByIndex_v2", (ctypes.c_uint, _ADDRESS), handle),
+            ("nvmlDeviceGetName", (_ADDRESS, _ADDRESS, ctypes.c_uint), text("name")),
+            ("nvmlDeviceGetUUID", (_ADDRESS, _ADDRESS, ctypes.c_uint), text("uuid")),
+            ("nvmlDeviceGetUtilizationRates", (_ADDRESS, _ADDRESS), load),
+            ("nvmlDeviceGetMemoryInfo", (_ADDRESS, _ADDRESS), memory),
+            ("nvmlDeviceGetTemperature", (_ADDRESS, ctypes.c_uint, _ADDRESS), temperature),
+            ("nvmlDeviceGetPowerUsage", (_ADDRESS, _ADDRESS), power),
+        ]
+
+    def _open(self, change: int) -> None:
+        self.opened += change
+
+
+def _write(address: int, *values: Any) -> None:
+    for value in values:
+        ctypes.memmove(address, ctypes.byref(value), ctypes.sizeof(value))
+        address += ctypes.sizeof(value)
+
+
+def load(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """Have the binding find this library as loaded."""
+    monkeypatch.setattr(pynvml, "nvmlLib", driver)
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+    return driver
