@@ -16,6 +16,7 @@ import re
 import signal
 import struct
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -59,11 +60,21 @@ def catalogue(folder: Path) -> dict[str, Path]:
             if split[2] != "00001":
                 continue
             name = split[1]
-        if _NAME.fullmatch(name):
-            found[name] = file
-        else:
+        if not _NAME.fullmatch(name):
             log.warning("%s is passed by: a model's name is letters, digits and . _ : @ + -", file)
+        elif not _is_gguf(file):
+            log.warning("%s is passed by: it is not a GGUF file", file)
+        else:
+            found[name] = file
     return found
+
+
+def _is_gguf(file: Path) -> bool:
+    try:
+        with file.open("rb") as content:
+            return content.read(4) == b"GGUF"
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +116,8 @@ class Llama:
             raise RunFailed("model_missing", f"this miner has no model {assignment.model!r}")
         began = time.monotonic()
         async with self._borrowed(path) as child:
-            answer = await child.ask(*_call(request), limit=request.max_tokens, report=report)
+            most = min(request.max_tokens, self._options.context)
+            answer = await child.ask(*_call(request), limit=most, report=report)
         seconds = time.monotonic() - began
         usage = answer["usage"]
         metrics = Metrics(
@@ -191,31 +203,32 @@ class _Child:
     @classmethod
     async def start(cls, path: Path, options: Options, threads: int) -> _Child:
         """Start one, and have it load the model. Raises `RunFailed`."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pithead.agent.runners.llama_child", str(os.getpid())),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=_environment(),
-            # Ctrl-C on a terminal goes to the agent alone.
-            start_new_session=True,
-        )
-        child = cls(path, process)
-        try:
-            settings = {
-                "model": str(path),
-                "context": options.context,
-                "threads": threads,
-                "gpu_layers": options.gpu_layers,
-            }
-            await child._say(settings)
-            ready = await child._hear()
-            if "error" in ready:
-                raise RunFailed(ready["kind"], _presentable(ready["error"]))
-            log.info("%s is loaded, on %s", path.name, "the GPU" if ready["gpu"] else "the processor")
-        except BaseException:
-            await asyncio.shield(child.end())
-            raise
+        # llama.cpp insists on listening. The socket gets a name here for as long as loading takes: nobody else can reach it.
+        with tempfile.TemporaryDirectory(prefix="pithead-") as folder:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "pithead.agent.runners.llama_child", str(os.getpid())),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                cwd=folder,
+                env=_environment(),
+                # Ctrl-C on a terminal goes to the agent alone.
+                start_new_session=True,
+            )
+            child = cls(path, process)
+            try:
+                await child._load(options, threads)
+            except BaseException:
+                await asyncio.shield(child.end())
+                raise
         return child
+
+    async def _load(self, options: Options, threads: int) -> None:
+        settings = {"context": options.context, "threads": threads, "gpu_layers": options.gpu_layers}
+        await self._say({"model": str(self.path)} | settings)
+        ready = await self._hear()
+        if "error" in ready:
+            raise RunFailed(ready["kind"], _presentable(ready["error"]))
+        log.info("%s is loaded, on %s", self.path.name, "the GPU" if ready["gpu"] else "the processor")
 
     async def ask(self, chat: bool, body: dict[str, Any], *, limit: int, report: Report) -> dict[str, Any]:
         """Have it answer. Raises `RunFailed`."""

@@ -19,7 +19,6 @@ import queue
 import signal
 import struct
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -94,18 +93,14 @@ def _load(settings: dict[str, Any], say: Say) -> Any:
     params.cache_prompt = False
     params.cache_ram_mib = 0
     params.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
-    # It insists on listening. The socket gets a name for as long as it takes, which nobody else can reach.
-    with tempfile.TemporaryDirectory(prefix="pithead-") as folder:
-        # A relative name: the length of a socket's path is bounded.
-        os.chdir(folder)
-        params.hostnames = ["llama.sock"]
-        try:
-            server = xllamacpp.Server(params)
-        except Exception as error:
-            say({"error": f"the model cannot be loaded: {error}", "kind": "error"})
-            return None
-        finally:
-            os.chdir("/")
+    # A relative name, in the folder that is the parent's care: the length of a socket's path is bounded.
+    params.hostnames = ["llama.sock"]
+    try:
+        server = xllamacpp.Server(params)
+    except Exception as error:
+        say({"error": f"the model cannot be loaded: {error}", "kind": "error"})
+        return None
+    os.chdir("/")
     accelerators = [device for device in xllamacpp.get_device_info() if "GPU" in str(device["type"])]
     say({"ready": True, "gpu": bool(accelerators) and settings["gpu_layers"] != 0})
     return server
