@@ -1,7 +1,6 @@
 """The language model, for real: the one that comes with Pithead, in processes of its own."""
 
 import asyncio
-import contextlib
 import json
 import os
 import select
@@ -16,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.e2e.processes import models_of
 
 from pithead.agent.runners.base import RunFailed
 from pithead.agent.runners.llama import BUILT_IN, Llama, Options, built_in, catalogue
@@ -36,15 +36,7 @@ def assignment(given: Any, model: str = BUILT_IN, gpu_count: int = 1) -> Assignm
 
 
 def children() -> list[int]:
-    """The processes with models that this one has."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            # Of those that are no zombies: what has ended has no command line.
-            if b"pithead.agent.runners.llama_child" in words and words[-2] == str(os.getpid()).encode():
-                found.append(int(process.name))
-    return found
+    return models_of(os.getpid())
 
 
 def left_in(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """`pithead` commands in processes of their own, as a user runs them, whose log a test can wait for."""
 
+import contextlib
 import os
 import queue
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +27,18 @@ def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*PITHEAD, *arguments], env=clean(**settings), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
+
+
+def models_of(agent: int) -> list[int]:
+    """The processes with models that the agent in this process has."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            # Of a zombie there is no command line.
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if b"pithead.agent.runners.llama_child" in words and words[-2] == str(agent).encode():
+                found.append(int(process.name))
+    return found
 
 
 class Running:

@@ -269,7 +269,7 @@ def status(profile: str, url: str | None, key: str | None, miner_id: str | None)
             per_gpu_hour=stats.earnings_per_gpu_hour,
         )
 
-    emit({"miner": msgspec.to_builtins(view), "stats": msgspec.to_builtins(stats)}, show)
+    emit({"miner": view, "stats": stats}, show)
 
 
 _DAY: Final = click.DateTime(["%Y-%m-%d"])

@@ -1,0 +1,154 @@
+"""`pithead miner run` in a process of its own, with the real model: how it starts, ends, and reports."""
+
+import json
+import os
+import secrets
+import select
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.processes import Running, models_of, run
+from tests.http.server import OPERATOR_KEY
+
+from pithead.agent.runners.llama import built_in
+from pithead.client import AdminClient, Client
+
+MODEL = "smollm2-135m-instruct"
+
+
+@dataclass
+class House:
+    """A registered miner's home, and a client with credit."""
+
+    url: str
+    home: Path
+    client: Client
+    operator: AdminClient
+    miner_id: str
+    #: For this miner's jobs alone: others share the coordinator.
+    gpu_type: str
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"PITHEAD_CONFIG_DIR": str(self.home)}
+
+    def works(self, *options: str) -> Running:
+        return Running("miner", "run", "--threads", "1", *options, **self.settings)
+
+    def submit(self, max_tokens: int) -> str:
+        given = {"prompt": "Once upon a time", "max_tokens": max_tokens}
+        return self.client.submit(MODEL, given, price="0.01", gpu_type=self.gpu_type, timeout=100).job_id
+
+    def status(self, job_id: str) -> tuple[str, int]:
+        view = self.client.job(job_id)
+        return view.status, view.attempts
+
+
+@pytest.fixture
+def house(roomy_url: str, tmp_path: Path) -> Iterator[House]:
+    home, gpu_type = tmp_path / "home", f"cpu-{secrets.token_hex(8)}"
+    machine = ("--gpu-type", gpu_type, "--gpu-count", "1", "--price", "0.05", "--max-concurrent", "2")
+    made = run("miner", "register", "--url", roomy_url, *machine, "--json", PITHEAD_CONFIG_DIR=str(home))
+    assert (made.returncode, made.stderr) == (0, "")
+    with AdminClient(roomy_url, OPERATOR_KEY) as operator:
+        key = operator.create_client("lab", 1).api_key
+        with Client(roomy_url, key) as client:
+            yield House(roomy_url, home, client, operator, json.loads(made.stdout)["miner_id"], gpu_type)
+
+
+def test_the_first_interrupt_finishes_what_runs(house: House) -> None:
+    job = house.submit(150)
+    with house.works() as agent:
+        agent.says("is loaded")
+        waiting = [house.submit(5) for _ in range(3)]
+        agent.signal(signal.SIGINT)
+        agent.says("taking no more; interrupt again to hand them back")
+        assert agent.ended() == 0
+        assert agent.printed() == ""
+    assert house.status(job) == ("completed", 1)
+    assert ("queued", 0) in [house.status(one) for one in waiting]
+    assert house.operator.miner(house.miner_id).status in ("draining", "offline")
+
+
+def test_the_second_one_hands_it_back(house: House) -> None:
+    job = house.submit(4000)
+    with house.works("--json") as agent:
+        agent.says("is loaded")
+        agent.signal(signal.SIGINT)
+        agent.says("interrupt again")
+        agent.signal(signal.SIGTERM)
+        assert agent.ended() == 130
+        assert json.loads(agent.printed()) == {"finished": False}
+        for line in agent.log:
+            assert set(json.loads(line)) >= {"at", "level", "message"}
+    assert house.status(job) == ("queued", 1)
+    house.client.cancel(job)
+
+
+def test_a_killed_agent_leaves_nothing_running_and_its_next_life_starts_clean(house: House) -> None:
+    job = house.submit(4000)
+    with house.works() as agent:
+        agent.says("is loaded")
+        [model] = models_of(agent.pid)
+        end = os.pidfd_open(model)
+        agent.signal(signal.SIGKILL)
+        assert agent.ended() == -signal.SIGKILL
+        assert select.select([end], [], [], 20)[0], "the model's process lives on"
+        os.close(end)
+    assert house.status(job)[0] in ("assigned", "running")
+    with house.works() as agent:
+        agent.says(f"{job} is held without being known here: handed back")
+        house.client.cancel(job)
+        agent.signal(signal.SIGTERM)
+        assert agent.ended() == 0
+
+
+def test_one_agent_for_a_miner(house: House) -> None:
+    with house.works() as agent:
+        agent.says("at work as")
+        second = run("miner", "run", **house.settings)
+        assert second.returncode == 2
+        assert second.stderr.splitlines()[-1].startswith(
+            f"pithead: {house.miner_id} runs already on this machine; stop"
+        )
+        agent.signal(signal.SIGINT)
+        assert agent.ended() == 0
+
+
+def test_a_key_that_is_not_known_ends_it_with_one_line(house: House) -> None:
+    refused = run("miner", "run", "--key", "key_of-somebody-else", **house.settings)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    [line] = refused.stderr.splitlines()
+    assert line.startswith(f"pithead: {house.url} does not take {house.miner_id} for one of its miners")
+    assert "give --key, else register again with --force" in line
+    # In the middle of its work, too.
+    with house.works() as agent:
+        agent.says("at work as")
+        house.operator.revoke_keys(house.miner_id)
+        house.submit(5)
+        assert agent.ended() == 2
+        assert "does not take" in agent.log[-1]
+
+
+def test_a_model_from_the_folder_answers_and_a_broken_file_is_passed_by(house: House, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "mine.gguf").symlink_to(next(iter(built_in().values())))
+    (folder / "half.gguf").write_bytes(b"<html>")
+    with house.works("--models-dir", str(folder), "--context", "256") as agent:
+        agent.says("half.gguf is passed by")
+        agent.says(f"at work as {house.miner_id} for mine, {MODEL}")
+        given: dict[str, Any] = {"prompt": "1, 2, 3, 4,", "max_tokens": 3}
+        job = house.client.submit("mine", given, price="0.01", gpu_type=house.gpu_type).job_id
+        assert house.client.wait(job, timeout=30).status == "completed"
+        assert json.loads(house.client.result(job))["choices"][0]["text"] == " 5,"
+        bad = house.client.submit("mine", {"prompt": "word " * 300}, price="0.01", gpu_type=house.gpu_type).job_id
+        failed = house.client.wait(bad, timeout=30)
+        assert failed.failure is not None
+        assert (failed.status, failed.failure.kind) == ("failed", "bad_input")
+        agent.signal(signal.SIGINT)
+        assert agent.ended() == 0
