@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pithead.core import receipts
 from pithead.core.jobs import Job
-from pithead.exchange import accounts, dispatch, jobs, ledger, miners
+from pithead.exchange import accounts, dispatch, jobs, ledger, miners, payouts
 from pithead.exchange.dispatch import Measured, Outcome
 from pithead.exchange.events import Event
 from pithead.exchange.ids import new_id, new_key, new_token
@@ -161,6 +161,22 @@ class Exchange:
             (miner_id,),
         )
         return [outcome for (outcome,) in rows.fetchall()]
+
+    def send_to(self, miner_id: str, destination: str) -> None:
+        """Say where the miner's payouts are to go."""
+        said = Registration(payout_destination=destination, keep_models=True)
+        self.do(lambda tx, now: miners.update(tx, miner_id, said))
+
+    def payout(self, miner_id: str, amount: float | None = None) -> str:
+        """A payout that the miner asks for; its id."""
+        payout_id = new_id("payout")
+        self.do(lambda tx, now: payouts.request(tx, now, self.rules, miner_id, payout_id, amount, "an account"))
+        return payout_id
+
+    def pay(self, payout_id: str, reference: str = "x") -> None:
+        """Approve a payout and pay it."""
+        self.do(lambda tx, now: payouts.approve(tx, now, "operator", payout_id))
+        self.do(lambda tx, now: payouts.mark_paid(tx, now, "operator", payout_id, reference, ""))
 
     def account(self, account_id: str, *, held: bool = False) -> int:
         """The number of an account."""

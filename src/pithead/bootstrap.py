@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.types import ASGIApp
 
 from pithead.core import receipts
+from pithead.core.errors import Invalid
 from pithead.core.leases import Policy
+from pithead.core.money import micros
 from pithead.exchange import accounts
 from pithead.exchange.blobs import BlobError, Blobs
 from pithead.exchange.collector import Collector
@@ -25,7 +27,7 @@ from pithead.exchange.ports import Tx
 from pithead.exchange.rules import Rules
 from pithead.http.api import Services
 from pithead.http.app import build
-from pithead.settings import Settings
+from pithead.settings import Settings, SettingsError
 from pithead.store.embedded import Embedded
 from pithead.store.errors import StoreError
 from pithead.store.places import open_blobs
@@ -85,7 +87,7 @@ def _write_private(file: Path, content: bytes) -> None:
 
 
 def rules_of(settings: Settings) -> Rules:
-    """What the operations go by."""
+    """What the operations go by. Raises `SettingsError`."""
     return Rules(
         leases=Policy(
             lease_ttl=settings.leases.ttl,
@@ -98,6 +100,8 @@ def rules_of(settings: Settings) -> Rules:
         job_timeout=settings.jobs.timeout,
         max_attempts=settings.jobs.max_attempts,
         fee_basis_points=settings.fee_basis_points,
+        payout_minimum=_minimum(settings.payouts.minimum),
+        payout_schedule=settings.payouts.schedule,
     )
 
 
@@ -112,6 +116,13 @@ def blobs_of(settings: Settings) -> Blobs:
         return open_blobs(settings.blob_store, settings.folder / "results", s3=options, allow_http=s3.allow_http)
     except BlobError as error:
         raise StoreError(f"cannot use the blob store {settings.blob_store or 'in the data folder'}: {error}") from error
+
+
+def _minimum(value: float) -> int:
+    try:
+        return micros(value, "payouts.minimum")
+    except Invalid as error:
+        raise SettingsError(str(error)) from None
 
 
 class Application:
@@ -183,6 +194,7 @@ class Application:
                 await self.coordinator.sweep()
                 if time.monotonic() - last_alive >= ALIVE_EVERY:
                     await self.coordinator.say_alive()
+                    await self.coordinator.pay_out()
                     last_alive = time.monotonic()
                 if time.monotonic() - last_collected >= COLLECT_EVERY:
                     last_collected = time.monotonic()

@@ -60,6 +60,19 @@ class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_attempts: Annotated[int, _about("Attempts that may fail or lapse before a job fails.", ge=1, le=100)] = 3
 
 
+class Payouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When miners are paid out."""
+
+    minimum: Annotated[float, _about("The least that is paid out, in currency units.", ge=0, le=100_000_000)] = 0.0
+    schedule: Annotated[
+        Literal["off", "daily", "weekly", "monthly"],
+        _about(
+            "How often every miner's earnings are made into a payout by themselves: at midnight UTC, on Mondays, on the "
+            "first of the month. `off`: when a miner asks."
+        ),
+    ] = "off"
+
+
 class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP server."""
 
@@ -120,6 +133,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     leases: Leases = Leases()
     miners: Miners = Miners()
     jobs: Jobs = Jobs()
+    payouts: Payouts = Payouts()
     http: Http = Http()
     results: Results = Results()
     s3: S3 = S3()

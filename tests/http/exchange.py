@@ -174,6 +174,7 @@ class World(Api):
         """Let time pass, and what is due by then happen."""
         self.clock.now += seconds
         await self.application.coordinator.sweep()
+        await self.application.coordinator.pay_out()
 
     def files(self) -> list[Path]:
         """The results that are stored in the data folder, and those on their way."""

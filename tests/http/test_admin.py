@@ -210,7 +210,7 @@ async def test_the_overview(world: World) -> None:
     assert overview["jobs"] == {"queued": 2, "assigned": 1}
     assert overview["now"] == world.clock.now
     assert overview["version"]
-    assert await world.ledger() == {"client": 6, "escrow": 3, "fees": 0, "issued": -10, "miner": 1}
+    assert await world.ledger() == {"client": 6, "escrow": 3, "fees": 0, "issued": -10, "miner": 1, "payouts": 0}
 
 
 async def test_health_needs_no_key(world: World) -> None:

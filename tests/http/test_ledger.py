@@ -189,8 +189,8 @@ async def test_a_table_is_asked_for_by_accept_too_and_runs_no_formula(world: Wor
     for note in ('=HYPERLINK("http://x")', "+1", "-1", "@x", 'a, "b"'):
         body(await world.operator.post(f"/clients/{client.id}/credit", json={"amount": -0.1, "note": note}))
     table = rows_of(await client.get("/v1/clients/me/ledger", headers={"Accept": "text/csv"}))
-    assert table[0] == ["entry", "at", "cause", "amount", "balance", "job_id", "note"]
-    assert [row[6] for row in table[1:-1]] == ['a, "b"', "'@x", "'-1", "'+1", '\'=HYPERLINK("http://x")']
+    assert table[0] == ["entry", "at", "cause", "amount", "balance", "job_id", "payout_id", "note"]
+    assert [row[7] for row in table[1:-1]] == ['a, "b"', "'@x", "'-1", "'+1", '\'=HYPERLINK("http://x")']
     # Amounts are numbers, negative ones too.
     assert [row[3] for row in table[1:-1]] == ["-0.1"] * 5
     for accept in ("application/json, text/csv", "*/*", "text/html"):
@@ -210,13 +210,13 @@ async def test_the_check_says_what_it_looked_at(world: World) -> None:
     await miner.take(job)
     body(await miner.complete(job))
     found = body(await world.operator.get("/ledger/check"))
-    assert found == {"sound": True, "accounts": 5, "jobs": 2, "transfers": 3, "faulty": 0, "faults": []}
+    assert found == {"sound": True, "accounts": 6, "jobs": 2, "payouts": 0, "transfers": 3, "faulty": 0, "faults": []}
     answer = await world.operator.get("/ledger/check", headers={"Accept": "application/x-ndjson"})
     assert answer.headers["content-type"] == "application/x-ndjson"
     *steps, last = [msgspec.json.decode(line) for line in answer.content.splitlines()]
     assert last == found
     assert steps == [
-        {"part": "accounts", "done": 5, "total": 5},
+        {"part": "accounts", "done": 6, "total": 6},
         {"part": "jobs", "done": 2, "total": 2},
         {"part": "postings", "done": 1, "total": 1},
     ]

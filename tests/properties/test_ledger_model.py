@@ -1,4 +1,4 @@
-"""Random histories of money: prices down to nothing, fees that change, credit and credit lines, everybody at once.
+"""Random histories of money: prices down to nothing, fees that change, credit, credit lines and payouts, at once.
 
 After every transaction all balances sum to 0 and the check of the ledger finds nothing; and every balance is what a model
 says that has nothing to do with postings.
@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.support import Exchange
 
-from pithead.core.errors import Conflict, PaymentRequired
-from pithead.core.money import FEES, ISSUED, units
-from pithead.exchange import accounts, ledger, upkeep
+from pithead.core.errors import Conflict, Invalid, PaymentRequired
+from pithead.core.money import FEES, ISSUED, PAYOUTS, units
+from pithead.core.payouts import Payout, State
+from pithead.exchange import accounts, ledger, payouts, upkeep
 from pithead.exchange.ledger import Line
-from pithead.exchange.ports import Earned, Grouping, Tx
+from pithead.exchange.ports import Earned, Grouping, PayoutFilter, Tx
 from pithead.exchange.rules import Rules
 
 #: Whole millionths: nothing, the least there is, what a fee cannot divide, and sums that meet a balance.
@@ -44,6 +45,10 @@ def _earnings(number: int, by: Grouping, tx: Tx, now: float) -> list[Earned]:
     return ledger.earnings(tx, number, by, None, None)
 
 
+def _newest_payout(miner: int, tx: Tx, now: float) -> Payout:
+    return tx.payouts_page(PayoutFilter(miner=miner), None, 1)[0]
+
+
 class Money(RuleBasedStateMachine):
     """The real operations on a real database, beside the plainest book there can be."""
 
@@ -53,7 +58,10 @@ class Money(RuleBasedStateMachine):
         self.exchange = Exchange(Path(self.folder.name), Rules(offline_after=1e9))
         self.book: Counter[int] = Counter()
         self.lines: Counter[int] = Counter()
+        self.paydays = 0
         self.open: list[tuple[str, int, int]] = []  # job, client's index, price
+        self.asked: list[tuple[str, int, int]] = []  # payout, miner's index, amount
+        self.earned: Counter[int] = Counter()
 
     def teardown(self) -> None:
         self.exchange.close()
@@ -63,6 +71,8 @@ class Money(RuleBasedStateMachine):
     def people(self, credit: int) -> None:
         self.clients = [self.exchange.client(float(units(credit))) for _ in range(2)]
         self.miners = [self.exchange.miner(max_concurrent=99) for _ in range(2)]
+        for miner in self.miners:
+            self.exchange.send_to(miner, "x")
         self.numbers = [self.exchange.account(client) for client in self.clients]
         self.earners = [self.exchange.account(miner) for miner in self.miners]
         for number in self.numbers:
@@ -130,11 +140,54 @@ class Money(RuleBasedStateMachine):
         fee = price * self.exchange.rules.fee_basis_points // 10_000
         assert earned == price - fee
         self._move(escrow, self.earners[who], earned)
+        self.earned[self.earners[who]] += earned
         self._move(escrow, FEES, fee)
+
+    @rule(who=who, amount=st.one_of(st.none(), prices))
+    def ask_for_a_payout(self, who: int, amount: int | None) -> None:
+        there = self.book[self.earners[who]]
+        wanted = there if amount is None else amount
+        try:
+            payout = self.exchange.payout(self.miners[who], None if amount is None else float(units(amount)))
+        except (Conflict, Invalid):
+            assert not 0 < wanted <= there
+            return
+        assert 0 < wanted <= there
+        self._move(self.earners[who], PAYOUTS, wanted)
+        self.asked.append((payout, who, wanted))
+
+    @rule(which=which, paid=st.booleans())
+    def decide_on_a_payout(self, which: int, paid: bool) -> None:
+        if which >= len(self.asked):
+            return
+        payout, who, amount = self.asked.pop(which)
+        if paid:
+            self.exchange.pay(payout)
+            self._move(PAYOUTS, ISSUED, amount)
+        else:
+            self.exchange.do(lambda tx, now: payouts.reject(tx, now, "operator", payout, "no"))
+            self._move(PAYOUTS, self.earners[who], amount)
+
+    @rule(minimum=prices)
+    def payday(self, minimum: int) -> None:
+        self.time_passes()
+        rules = msgspec.structs.replace(self.exchange.rules, payout_schedule="daily", payout_minimum=minimum)
+        first = not self.paydays
+        self.paydays += 1
+        for _ in range(2):  # the second one has nothing left to do
+            assert self.exchange.do(lambda tx, now: payouts.run_schedule(tx, now, rules)) is False
+        for who, number in enumerate(self.earners):
+            amount = self.book[number]
+            if first or amount < max(1, minimum):
+                continue
+            self._move(number, PAYOUTS, amount)
+            made = self.exchange.do(partial(_newest_payout, number))
+            assert (made.amount, made.state) == (amount, State.REQUESTED)
+            self.asked.append((made.id, who, amount))
 
     @rule()
     def time_passes(self) -> None:
-        self.exchange.now += 601.0
+        self.exchange.now += 86_400.0
         self.exchange.do(lambda tx, now: upkeep.sweep(tx, now, self.exchange.rules))
         for _, client, price in self.open:
             self._move(self.numbers[client] + 1, self.numbers[client], price)
@@ -143,7 +196,7 @@ class Money(RuleBasedStateMachine):
     @invariant()
     def every_balance_is_as_the_book_says(self) -> None:
         self.exchange.assert_ledger_is_sound()
-        for number in [ISSUED, FEES, *self.numbers, *(n + 1 for n in self.numbers), *self.earners]:
+        for number in [ISSUED, FEES, PAYOUTS, *self.numbers, *(n + 1 for n in self.numbers), *self.earners]:
             assert self.exchange.holds(number) == self.book[number]
 
     @invariant()
@@ -157,10 +210,10 @@ class Money(RuleBasedStateMachine):
         for number in self.earners:
             for by in GROUPINGS:
                 rows = self.exchange.do(partial(_earnings, number, by))
-                assert sum(row.amount for row in rows) == self.book[number]
+                assert sum(row.amount for row in rows) == self.earned[number]
 
 
 Money.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=50, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestMoney = Money.TestCase

@@ -13,6 +13,7 @@ from pithead.cli import job as jobs
 from pithead.cli.account import show_client
 from pithead.cli.ledger import ledger
 from pithead.cli.output import emit, facts, fail, moment, table
+from pithead.cli.payout import payout
 from pithead.cli.profiles import command, connection, connection_options
 from pithead.wire.miners import MinerView
 
@@ -23,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 @click.group()
 @connection_options
 def admin() -> None:
-    """Clients and credit, the ledger, miners, keys, limits, the audit log. Needs the operator's key."""
+    """Clients and credit, the ledger, payouts, miners, keys, limits, the audit log. Needs the operator's key."""
 
 
 def _group(name: str, text: str) -> click.Group:
@@ -40,6 +41,7 @@ _key = _group("key", "Keys of miners, of clients and of the operator.")
 _token = _group("enrollment-token", "Tokens to register with, where enrolment asks for one.")
 _job = _group("job", "Everybody's jobs.")
 admin.add_command(ledger)
+admin.add_command(payout)
 
 
 def _limit(function: F) -> F:

@@ -25,7 +25,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     },
     "Running an exchange": {
         "serve": ("pithead.cli.serve:serve", "Run a coordinator."),
-        "admin": ("pithead.cli.admin:admin", "Clients and credit, the ledger, miners, keys, limits."),
+        "admin": ("pithead.cli.admin:admin", "Clients and credit, the ledger, payouts, miners, keys."),
         "settings": ("pithead.cli.settings:settings", "Every setting of the coordinator, and its value."),
     },
     "Looking around": {

@@ -10,7 +10,6 @@ import platform
 import signal
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,13 +18,13 @@ import msgspec
 
 from pithead.agent import registration
 from pithead.agent.registration import Registration, Unusable
-from pithead.cli.ledger import csv_option, print_csv
+from pithead.cli.identity import client_of, identity, identity_options, not_known, profile_option
+from pithead.cli.income import earnings, payout
 from pithead.cli.output import emit, facts, fail, json_option, moment, table, wants_json
 from pithead.cli.profiles import DEFAULT_URL, SOMEBODY_LOOKS_ON
 from pithead.cli.profiles import load as load_profile
 from pithead.client import ApiError, MinerClient
-from pithead.client.environment import checked_key, checked_url
-from pithead.wire.ledger import EarningsBy, EarningsRow
+from pithead.client.environment import checked_url
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,15 +41,8 @@ def miner() -> None:
     """
 
 
-def _profile(command: F) -> F:
-    return click.option(
-        "--profile",
-        metavar="NAME",
-        envvar="PITHEAD_MINER_PROFILE",
-        default="default",
-        show_default=True,
-        help="Which registration of this machine.",
-    )(command)
+miner.add_command(earnings)
+miner.add_command(payout)
 
 
 def _models_folder(command: F) -> F:
@@ -60,16 +52,6 @@ def _models_folder(command: F) -> F:
         envvar="PITHEAD_MODELS_DIR",
         help="A folder of GGUF files; default: pithead/models in your data folder.",
     )(command)
-
-
-def _identity(command: F) -> F:
-    """The options that say which miner, of which coordinator, with which key."""
-    command = click.option("--miner-id", metavar="ID", help="Work as this miner, without a registration here.")(command)
-    command = click.option("--key", metavar="KEY", help="A key in place of the saved one, as after a rotation.")(
-        command
-    )
-    command = click.option("--url", metavar="URL", help="The coordinator, if it has moved.")(command)
-    return _profile(command)
 
 
 # ---- register
@@ -91,7 +73,7 @@ def _identity(command: F) -> F:
 @click.option("--model", "models", multiple=True, help="Offer only this model; may be repeated. Default: all found.")
 @click.option("--token", metavar="TOKEN", help="An enrolment token, where the operator asks for one.")
 @click.option("--force", is_flag=True, help="Replace the registration that is there; its key is lost for good.")
-@_profile
+@profile_option
 @json_option
 def register(
     url: str | None,
@@ -157,7 +139,7 @@ def register(
     "--gpu-layers", type=click.IntRange(-1), default=-1, show_default=True, help="Layers on the GPU; -1: all."
 )
 @click.option("--threads", type=click.IntRange(0), default=0, help="Processor threads of a job; default: shared out.")
-@_identity
+@identity_options
 @json_option
 def run(
     models_dir: Path | None,
@@ -174,7 +156,7 @@ def run(
     The first Ctrl-C (or SIGTERM) finishes what runs and takes nothing new; the second one hands it back. With --json, the
     log on standard error is a JSON object a line.
     """
-    who = _who(profile, url, key, miner_id)
+    who = identity(profile, url, key, miner_id)
     _log_to_stderr()
     from pithead.agent.runners.llama import Llama, Options, catalogue
 
@@ -189,7 +171,7 @@ def run(
         whole = asyncio.run(_work(who, runner, offered))
     except ApiError as error:
         if error.status in (401, 404):
-            fail(_not_known(who, error))
+            fail(not_known(who, error))
         raise
     if wants_json():
         emit({"finished": whole}, lambda: None)
@@ -242,17 +224,17 @@ def models(models_dir: Path | None) -> None:
 
 
 @miner.command()
-@_identity
+@identity_options
 @json_option
 def status(profile: str, url: str | None, key: str | None, miner_id: str | None) -> None:
     """How the coordinator sees this miner, and what it has earned."""
-    who = _who(profile, url, key, miner_id)
-    with _client(who) as client:
+    who = identity(profile, url, key, miner_id)
+    with client_of(who) as client:
         try:
             view, stats = client.get(), client.stats()
         except ApiError as error:
             if error.status in (401, 404):
-                fail(_not_known(who, error))
+                fail(not_known(who, error))
             raise
 
     def show() -> None:
@@ -270,79 +252,6 @@ def status(profile: str, url: str | None, key: str | None, miner_id: str | None)
         )
 
     emit({"miner": view, "stats": stats}, show)
-
-
-_DAY: Final = click.DateTime(["%Y-%m-%d"])
-
-
-@miner.command()
-@click.option(
-    "--by", type=click.Choice(["day", "model", "client"]), default="day", show_default=True, help="What to add up by."
-)
-@click.option("--from", "since", type=_DAY, metavar="DAY", help="The first day (of UTC), as 2026-01-31.")
-@click.option("--to", "until", type=_DAY, metavar="DAY", help="The last day.")
-@csv_option
-@_identity
-@json_option
-def earnings(
-    by: EarningsBy,
-    since: datetime | None,
-    until: datetime | None,
-    as_csv: bool,
-    profile: str,
-    url: str | None,
-    key: str | None,
-    miner_id: str | None,
-) -> None:
-    """What this miner was paid, by day, model or client."""
-    first = None if since is None else since.replace(tzinfo=UTC).timestamp()
-    beyond = None if until is None else (until.replace(tzinfo=UTC) + timedelta(days=1)).timestamp()
-    with _client(_who(profile, url, key, miner_id)) as client:
-        found = client.earnings(by, since=first, until=beyond)
-    if as_csv:
-        print_csv(EarningsRow, found.rows, (by, "jobs", "earned"))
-        return
-
-    def show() -> None:
-        rows = [(row.key, row.jobs, row.earned) for row in found.rows]
-        table((by.upper(), ">JOBS", ">EARNED"), [*rows, ("together", found.jobs, found.earned)])
-
-    emit(found, show)
-
-
-# ---- who
-
-
-def _who(profile: str, url: str | None, key: str | None, miner_id: str | None) -> Registration:
-    """Which miner to be: as named with id, URL and key, or as registered here."""
-    miner_id = miner_id or os.environ.get("PITHEAD_MINER_ID")
-    if miner_id:
-        key = key or os.environ.get("PITHEAD_KEY")
-        if not key:
-            fail(f"there is no key for {miner_id}; give --key, or set PITHEAD_KEY")
-        to = checked_url(url or os.environ.get("PITHEAD_URL") or DEFAULT_URL)
-        return Registration(url=to, miner_id=miner_id, key=checked_key(key))
-    try:
-        who = registration.load(profile)
-    except Unusable as unusable:
-        fail(str(unusable))
-    elsewhere = os.environ.get("PITHEAD_URL")
-    if not url and elsewhere and checked_url(elsewhere) != checked_url(who.url):
-        # A key goes nowhere but where it is from, unless its owner says so for this very command.
-        fail(f"this miner is registered at {who.url}, but PITHEAD_URL is {elsewhere}; name the right one with --url")
-    # PITHEAD_KEY does not count here: in the same shell it is a client's as a rule, and of no use to a miner.
-    return msgspec.structs.replace(who, url=checked_url(url or who.url), key=checked_key(key or who.key))
-
-
-def _client(who: Registration) -> MinerClient:
-    return MinerClient(who.url, who.miner_id, who.key, retry_for=SOMEBODY_LOOKS_ON)
-
-
-def _not_known(who: Registration, error: ApiError) -> str:
-    return (
-        f"{who.url} does not take {who.miner_id} for one of its miners ({error.detail}); "
-        "if its key was changed give --key, else register again with --force"
-    )
 
 
 def _log_to_stderr() -> None:

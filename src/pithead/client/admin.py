@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pithead.client import calls
-from pithead.client.calls import Price
+from pithead.client import operator_calls as calls
+from pithead.client.calls import Account, Price
 from pithead.client.sync import Keyed, pages
 from pithead.wire.admin import (
     AuditEntry,
@@ -23,6 +23,7 @@ from pithead.wire.admin import (
 from pithead.wire.jobs import ClientView, JobPage, JobView
 from pithead.wire.ledger import CheckProgress, LedgerCheck, LedgerEntry, LedgerPage, Statement, TransferView
 from pithead.wire.miners import MinerView
+from pithead.wire.payouts import PayoutPage, PayoutView
 
 
 class AdminClient(Keyed):
@@ -72,7 +73,7 @@ class AdminClient(Keyed):
         self,
         account_id: str,
         *,
-        account: calls.Account = "balance",
+        account: Account = "balance",
         limit: int | None = None,
         cursor: str | None = None,
     ) -> Statement:
@@ -80,7 +81,7 @@ class AdminClient(Keyed):
         return self._run(calls.account_ledger(account_id, account, limit, cursor))
 
     def iter_account_ledger(
-        self, account_id: str, *, account: calls.Account = "balance", page_size: int = 200
+        self, account_id: str, *, account: Account = "balance", page_size: int = 200
     ) -> Iterator[LedgerEntry]:
         """All postings of an account, the newest first."""
         for page in pages(
@@ -91,6 +92,42 @@ class AdminClient(Keyed):
     def check_ledger(self, on_progress: Callable[[CheckProgress], object] | None = None) -> LedgerCheck:
         """Prove the whole ledger; `on_progress` is called as it gets on. Look at `sound`, and at `faults`."""
         return self._run(calls.check_ledger(on_progress))
+
+    def payouts(self, *, status: str | None = None, limit: int | None = None, cursor: str | None = None) -> PayoutPage:
+        """A page of payouts, the newest first."""
+        return self._run(calls.list_payouts(status, limit, cursor))
+
+    def iter_payouts(self, *, status: str | None = None, page_size: int = 200) -> Iterator[PayoutView]:
+        """All payouts, the newest first."""
+        for page in pages(lambda cursor: self.payouts(status=status, limit=page_size, cursor=cursor)):
+            yield from page.payouts
+
+    def payout(self, payout_id: str) -> PayoutView:
+        """A payout."""
+        return self._run(calls.get_payout(payout_id))
+
+    def create_payout(
+        self,
+        miner_id: str,
+        amount: Price | None = None,
+        *,
+        destination: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> PayoutView:
+        """A payout on behalf of a miner: of an amount or of all that is there, to its own destination or another."""
+        return self._run(calls.create_payout(miner_id, amount, destination, idempotency_key))
+
+    def approve_payout(self, payout_id: str) -> PayoutView:
+        """Let it be paid."""
+        return self._run(calls.approve_payout(payout_id))
+
+    def reject_payout(self, payout_id: str, note: str = "") -> PayoutView:
+        """Do not pay it; its amount goes back to the miner, who reads the note."""
+        return self._run(calls.reject_payout(payout_id, note))
+
+    def mark_payout_paid(self, payout_id: str, reference: str, note: str = "") -> PayoutView:
+        """Say that it was paid, and under which reference of the bank or the chain."""
+        return self._run(calls.mark_payout_paid(payout_id, reference, note))
 
     def miners(self, *, status: str | None = None, limit: int | None = None, cursor: str | None = None) -> MinerPage:
         """A page of miners, the newest first."""

@@ -36,6 +36,7 @@ from pithead.wire.miners import (
     Uploaded,
     UploadState,
 )
+from pithead.wire.payouts import MinerPayouts, PayoutView
 
 
 class _Page(Protocol):
@@ -276,6 +277,14 @@ class AsyncMinerClient(AsyncDriver):
     ) -> Earnings:
         """What the miner was paid, added up by day (of UTC), model or client; `since` and `until` are instants."""
         return await self._run(calls.earnings(self.miner_id, by, since, until))
+
+    async def request_payout(self, amount: Price | None = None, *, idempotency_key: str | None = None) -> PayoutView:
+        """Ask for an amount of what was earned to be paid out; for all of it where none is given."""
+        return await self._run(calls.request_payout(self.miner_id, amount, idempotency_key))
+
+    async def payouts(self, *, limit: int | None = None, cursor: str | None = None) -> MinerPayouts:
+        """What was earned and not asked for yet, and a page of the payouts, the newest first."""
+        return await self._run(calls.my_payouts(self.miner_id, limit, cursor))
 
     async def receipt_keys(self) -> ReceiptKeys:
         """What `verify_receipt` checks a receipt with: fetch it once, and keep it."""

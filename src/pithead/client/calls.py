@@ -12,11 +12,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from pithead.client.checking import Checking
 from pithead.client.core import Call, Repeat, Reply, as_json
 from pithead.client.errors import Misused
 from pithead.client.results import Part, verified
-from pithead.wire import admin, jobs, ledger, miners
+from pithead.wire import jobs, ledger, miners, payouts
 from pithead.wire.base import encode
 from pithead.wire.endpoints import ENDPOINTS
 
@@ -33,7 +32,6 @@ RESUME_FROM: Final = 8 << 20
 
 #: A result's digest is of the bytes as the miner sent them: nobody may compress them on the way.
 _AS_THEY_ARE: Final = {"Accept-Encoding": "identity"}
-_IN_LINES: Final = {"Accept": "application/x-ndjson, application/problem+json"}
 #: Which of a client's accounts: what it can spend, or what is set aside for its jobs.
 Account = Literal["balance", "held"]
 
@@ -68,14 +66,15 @@ class MinerOptions(TypedDict, total=False):
     max_concurrent: int
     models: list[str] | None
     draining: bool
+    payout_destination: str
 
 
-def _call(kind: type[T], name: str, **more: Any) -> Call[T]:
+def answered(kind: type[T], name: str, **more: Any) -> Call[T]:
     """A call answered with JSON."""
-    return _make(as_json(kind), name, **more)
+    return make(as_json(kind), name, **more)
 
 
-def _make(
+def make(
     finish: Callable[[Reply], T],
     name: str,
     *,
@@ -108,7 +107,7 @@ def within(call: Call[T], seconds: float) -> Call[T]:
     return replace(call, retry_for=seconds)
 
 
-def _once(key: str | None) -> dict[str, str | None]:
+def once(key: str | None) -> dict[str, str | None]:
     """One idempotency key for all attempts of a call."""
     return {"Idempotency-Key": key or str(uuid.uuid4())}
 
@@ -150,15 +149,15 @@ def job_request(model: str, input: Any, price: Price, **options: Unpack[JobOptio
 
 
 def submit(job: jobs.SubmitJob, idempotency_key: str | None) -> Call[jobs.Submitted]:
-    return _call(jobs.Submitted, "submit_job", body=job, headers=_once(idempotency_key))
+    return answered(jobs.Submitted, "submit_job", body=job, headers=once(idempotency_key))
 
 
 def submit_batch(
     batch: Iterable[jobs.SubmitJob | Mapping[str, Any]], idempotency_key: str | None
 ) -> Call[jobs.SubmittedBatch]:
     requests = [item if isinstance(item, jobs.SubmitJob) else _job_of(item) for item in batch]
-    return _call(
-        jobs.SubmittedBatch, "submit_batch", body=jobs.SubmitBatch(jobs=requests), headers=_once(idempotency_key)
+    return answered(
+        jobs.SubmittedBatch, "submit_batch", body=jobs.SubmitBatch(jobs=requests), headers=once(idempotency_key)
     )
 
 
@@ -170,41 +169,41 @@ def _job_of(fields: Mapping[str, Any]) -> jobs.SubmitJob:
 
 
 def job(job_id: str, wait: float | None = None) -> Call[jobs.JobView]:
-    return _call(jobs.JobView, "get_job", query={"wait": wait}, hold=wait or 0.0, job_id=job_id)
+    return answered(jobs.JobView, "get_job", query={"wait": wait}, hold=wait or 0.0, job_id=job_id)
 
 
 def list_jobs(status: str | None, model: str | None, limit: int | None, cursor: str | None) -> Call[jobs.JobPage]:
     query = {"status": status, "model": model, "limit": limit, "cursor": cursor}
-    return _call(jobs.JobPage, "list_jobs", query=query)
+    return answered(jobs.JobPage, "list_jobs", query=query)
 
 
 def cancel(job_id: str) -> Call[jobs.JobView]:
-    return _call(jobs.JobView, "cancel_job", job_id=job_id)
+    return answered(jobs.JobView, "cancel_job", job_id=job_id)
 
 
 def result(job_id: str) -> Call[bytes]:
     """The bytes, checked against their digest."""
-    return _make(verified(job_id), "get_result", headers=_AS_THEY_ARE, job_id=job_id)
+    return make(verified(job_id), "get_result", headers=_AS_THEY_ARE, job_id=job_id)
 
 
 def download(part: Part) -> Call[Path]:
     """The bytes into a file, checked before it gets its name."""
-    return replace(_make(part.finish, "get_result", headers=_AS_THEY_ARE, job_id=part.job_id), sink=part)
+    return replace(make(part.finish, "get_result", headers=_AS_THEY_ARE, job_id=part.job_id), sink=part)
 
 
 def me() -> Call[jobs.ClientView]:
-    return _call(jobs.ClientView, "get_me")
+    return answered(jobs.ClientView, "get_me")
 
 
 def my_ledger(account: Account, limit: int | None, cursor: str | None) -> Call[ledger.Statement]:
-    return _call(ledger.Statement, "my_ledger", query={"account": account, "limit": limit, "cursor": cursor})
+    return answered(ledger.Statement, "my_ledger", query={"account": account, "limit": limit, "cursor": cursor})
 
 
 # ---- The miner's side
 
 
 def register(request: miners.RegisterMiner) -> Call[miners.Registered]:
-    return _call(miners.Registered, "register_miner", body=request)
+    return answered(miners.Registered, "register_miner", body=request)
 
 
 def register_request(**fields: Any) -> miners.RegisterMiner:
@@ -216,15 +215,15 @@ def register_request(**fields: Any) -> miners.RegisterMiner:
 
 
 def receipt_keys() -> Call[miners.ReceiptKeys]:
-    return _call(miners.ReceiptKeys, "receipt_keys")
+    return answered(miners.ReceiptKeys, "receipt_keys")
 
 
 def get_miner(miner_id: str) -> Call[miners.MinerView]:
-    return _call(miners.MinerView, "get_miner", miner_id=miner_id)
+    return answered(miners.MinerView, "get_miner", miner_id=miner_id)
 
 
 def update_miner(miner_id: str, fields: Mapping[str, Any]) -> Call[miners.MinerView]:
-    return _call(miners.MinerView, "update_miner", body=miners.UpdateMiner(**_priced(fields)), miner_id=miner_id)
+    return answered(miners.MinerView, "update_miner", body=miners.UpdateMiner(**_priced(fields)), miner_id=miner_id)
 
 
 def _priced(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,157 +236,70 @@ def heartbeat(
 ) -> Call[miners.HeartbeatAnswer]:
     said = {"jobs": list(held or ()), "telemetry": dict(telemetry or {})}
     body = {name: value for name, value in said.items() if value}
-    return _call(miners.HeartbeatAnswer, "heartbeat", body=body or None, miner_id=miner_id)
+    return answered(miners.HeartbeatAnswer, "heartbeat", body=body or None, miner_id=miner_id)
 
 
 def available(miner_id: str, limit: int | None, wait: float | None) -> Call[miners.Available]:
     query = {"limit": limit, "wait": wait}
-    return _call(miners.Available, "available_jobs", query=query, hold=wait or 0.0, miner_id=miner_id)
+    return answered(miners.Available, "available_jobs", query=query, hold=wait or 0.0, miner_id=miner_id)
 
 
 def accept(miner_id: str, job_id: str) -> Call[miners.Assignment]:
-    return _call(miners.Assignment, "accept_job", miner_id=miner_id, job_id=job_id)
+    return answered(miners.Assignment, "accept_job", miner_id=miner_id, job_id=job_id)
 
 
 def complete(
     miner_id: str, job_id: str, result_hash: str, metrics: miners.Metrics | Mapping[str, Any] | None, token: str | None
 ) -> Call[miners.Completed]:
     body = {"result_hash": result_hash} | ({} if metrics is None else {"metrics": metrics})
-    return _call(miners.Completed, "complete_job", body=body, headers=_lease(token), miner_id=miner_id, job_id=job_id)
+    return answered(
+        miners.Completed, "complete_job", body=body, headers=_lease(token), miner_id=miner_id, job_id=job_id
+    )
 
 
 def fail(miner_id: str, job_id: str, reason: str, kind: miners.FailureKind, token: str | None) -> Call[miners.Returned]:
     body = miners.Fail(reason=reason, kind=kind)
-    return _call(miners.Returned, "fail_job", body=body, headers=_lease(token), miner_id=miner_id, job_id=job_id)
+    return answered(miners.Returned, "fail_job", body=body, headers=_lease(token), miner_id=miner_id, job_id=job_id)
 
 
 def release(miner_id: str, job_id: str, token: str | None) -> Call[miners.Returned]:
-    return _call(miners.Returned, "release_job", headers=_lease(token), miner_id=miner_id, job_id=job_id)
+    return answered(miners.Returned, "release_job", headers=_lease(token), miner_id=miner_id, job_id=job_id)
 
 
 def progress(
     miner_id: str, job_id: str, fraction: float | None, message: str, token: str | None
 ) -> Call[miners.Progressed]:
     body = miners.Progress(fraction=fraction, message=message)
-    return _call(
+    return answered(
         miners.Progressed, "report_progress", body=body, headers=_lease(token), miner_id=miner_id, job_id=job_id
     )
 
 
 def upload(miner_id: str, job_id: str, data: bytes | Path, token: str | None) -> Call[miners.Uploaded]:
     headers = _lease(token) | {"Content-Type": "application/octet-stream"}
-    call = _call(miners.Uploaded, "upload_result", body=data, headers=headers, miner_id=miner_id, job_id=job_id)
+    call = answered(miners.Uploaded, "upload_result", body=data, headers=headers, miner_id=miner_id, job_id=job_id)
     size = data.stat().st_size if isinstance(data, Path) else len(data)
     return replace(call, resume=upload_state(miner_id, job_id, token)) if size >= RESUME_FROM else call
 
 
 def upload_state(miner_id: str, job_id: str, token: str | None) -> Call[miners.UploadState]:
-    return _call(miners.UploadState, "upload_state", headers=_lease(token), miner_id=miner_id, job_id=job_id)
+    return answered(miners.UploadState, "upload_state", headers=_lease(token), miner_id=miner_id, job_id=job_id)
 
 
 def stats(miner_id: str) -> Call[miners.Stats]:
-    return _call(miners.Stats, "miner_stats", miner_id=miner_id)
+    return answered(miners.Stats, "miner_stats", miner_id=miner_id)
 
 
 def earnings(miner_id: str, by: ledger.EarningsBy, since: float | None, until: float | None) -> Call[ledger.Earnings]:
     query = {"by": by, "from": since, "to": until}
-    return _call(ledger.Earnings, "earnings", query=query, miner_id=miner_id)
+    return answered(ledger.Earnings, "earnings", query=query, miner_id=miner_id)
 
 
-# ---- The operator's side
+def request_payout(miner_id: str, amount: Price | None, idempotency_key: str | None) -> Call[payouts.PayoutView]:
+    body = None if amount is None else {"amount": exact(amount, "amount")}
+    return answered(payouts.PayoutView, "request_payout", body=body, headers=once(idempotency_key), miner_id=miner_id)
 
 
-def create_client(name: str, credit: Price) -> Call[admin.ClientCreated]:
-    return _call(admin.ClientCreated, "create_client", body={"name": name, "credit": exact(credit, "credit")})
-
-
-def list_clients(limit: int | None, cursor: str | None) -> Call[admin.ClientPage]:
-    return _call(admin.ClientPage, "list_clients", query={"limit": limit, "cursor": cursor})
-
-
-def get_client(client_id: str) -> Call[jobs.ClientView]:
-    return _call(jobs.ClientView, "get_client", client_id=client_id)
-
-
-def credit_client(client_id: str, amount: Price, note: str, idempotency_key: str | None) -> Call[jobs.ClientView]:
-    body = {"amount": exact(amount, "amount"), "note": note}
-    return _call(jobs.ClientView, "credit_client", body=body, headers=_once(idempotency_key), client_id=client_id)
-
-
-def set_credit_line(client_id: str, amount: Price) -> Call[jobs.ClientView]:
-    return _call(jobs.ClientView, "set_credit_line", body={"amount": exact(amount, "amount")}, client_id=client_id)
-
-
-def list_ledger(limit: int | None, cursor: str | None) -> Call[ledger.LedgerPage]:
-    return _call(ledger.LedgerPage, "list_ledger", query={"limit": limit, "cursor": cursor})
-
-
-def account_ledger(account_id: str, account: Account, limit: int | None, cursor: str | None) -> Call[ledger.Statement]:
-    query = {"account": account, "limit": limit, "cursor": cursor}
-    return _call(ledger.Statement, "account_ledger", query=query, account_id=account_id)
-
-
-def check_ledger(on_progress: Callable[[ledger.CheckProgress], object] | None) -> Call[ledger.LedgerCheck]:
-    checking = Checking(on_progress)
-    return replace(_make(checking.finish, "check_ledger", headers=_IN_LINES), sink=checking)
-
-
-def list_miners(status: str | None, limit: int | None, cursor: str | None) -> Call[admin.MinerPage]:
-    return _call(admin.MinerPage, "list_miners", query={"status": status, "limit": limit, "cursor": cursor})
-
-
-def inspect_miner(miner_id: str) -> Call[admin.MinerDetail]:
-    return _call(admin.MinerDetail, "inspect_miner", miner_id=miner_id)
-
-
-def approve_miner(miner_id: str) -> Call[miners.MinerView]:
-    return _call(miners.MinerView, "approve_miner", miner_id=miner_id)
-
-
-def suspend_miner(miner_id: str, reason: str) -> Call[miners.MinerView]:
-    return _call(miners.MinerView, "suspend_miner", body=admin.Suspend(reason=reason), miner_id=miner_id)
-
-
-def retire_miner(miner_id: str) -> Call[miners.MinerView]:
-    return _call(miners.MinerView, "retire_miner", miner_id=miner_id)
-
-
-def set_limits(miner_id: str, requests: int | None, operations: int | None) -> Call[miners.MinerView]:
-    body = admin.SetLimits(requests_per_minute=requests, job_operations_per_minute=operations)
-    return _call(miners.MinerView, "set_limits", body=body, miner_id=miner_id)
-
-
-def rotate_key(account_id: str, grace: float) -> Call[admin.NewKey]:
-    return _call(admin.NewKey, "rotate_key", body=admin.RotateKey(grace=grace), account_id=account_id)
-
-
-def revoke_keys(account_id: str) -> Call[admin.Revoked]:
-    return _call(admin.Revoked, "revoke_keys", account_id=account_id)
-
-
-def create_enrollment_token(uses: int, expires_in: float) -> Call[admin.EnrollmentToken]:
-    body = admin.CreateEnrollmentToken(uses=uses, expires_in=expires_in)
-    return _call(admin.EnrollmentToken, "create_enrollment_token", body=body)
-
-
-def list_all_jobs(
-    status: str | None, model: str | None, client_id: str | None, limit: int | None, cursor: str | None
-) -> Call[jobs.JobPage]:
-    query = {"status": status, "model": model, "client_id": client_id, "limit": limit, "cursor": cursor}
-    return _call(jobs.JobPage, "list_all_jobs", query=query)
-
-
-def cancel_any_job(job_id: str) -> Call[jobs.JobView]:
-    return _call(jobs.JobView, "cancel_any_job", job_id=job_id)
-
-
-def audit_log(limit: int | None, cursor: str | None) -> Call[admin.AuditPage]:
-    return _call(admin.AuditPage, "audit_log", query={"limit": limit, "cursor": cursor})
-
-
-def overview() -> Call[admin.Overview]:
-    return _call(admin.Overview, "overview")
-
-
-def health() -> Call[admin.Health]:
-    return _call(admin.Health, "health")
+def my_payouts(miner_id: str, limit: int | None, cursor: str | None) -> Call[payouts.MinerPayouts]:
+    query = {"limit": limit, "cursor": cursor}
+    return answered(payouts.MinerPayouts, "my_payouts", query=query, miner_id=miner_id)

@@ -9,8 +9,9 @@ from typing import Final
 
 import msgspec
 
-from pithead.core.jobs import FINISHED, State
-from pithead.core.money import FEES, ISSUED, escrow_of, units
+from pithead.core import jobs
+from pithead.core.money import FEES, ISSUED, PAYOUTS, escrow_of, units
+from pithead.core.payouts import Payout, State
 
 
 class Posting(msgspec.Struct, frozen=True):
@@ -23,6 +24,7 @@ class Posting(msgspec.Struct, frozen=True):
     credit: int  #: and the one it gives to.
     amount: int
     job: int | None
+    payout: int | None
     note: str
 
 
@@ -49,16 +51,18 @@ class Account(msgspec.Struct, frozen=True):
     balance: int
     #: The sum of its transfers.
     moved: int
-    #: Of an escrow: the prices of the client's unfinished jobs. Of a miner: the earnings that its statistics show.
+    #: Of an escrow: the prices of the client's unfinished jobs. Of a miner: the earnings that its statistics show. Of
+    #: the payouts: the amounts of those that are open.
     expected: int
     #: Of a miner: the sum of the payments to it.
     paid: int
 
 
-#: The causes of postings that belong to a job.
+#: The causes of postings that belong to a job, and of those that belong to a payout.
 JOB_CAUSES: Final = ("hold", "payment", "fee", "refund")
+PAYOUT_CAUSES: Final = ("payout", "payout_returned", "payout_paid")
 #: The classes of account whose balance is never negative.
-_NEVER_NEGATIVE: Final = frozenset({"escrow", "miner", "fees"})
+_NEVER_NEGATIVE: Final = frozenset({"escrow", "miner", "fees", "payouts"})
 
 
 def name_of(account: Account) -> str:
@@ -74,6 +78,8 @@ def account_faults(account: Account) -> Iterator[str]:
         yield f"its balance is {units(account.balance)}, which is below 0"
     if account.kind == "escrow" and account.balance != account.expected:
         yield f"it holds {units(account.balance)}, and the unfinished jobs cost {units(account.expected)}"
+    if account.kind == "payouts" and account.balance != account.expected:
+        yield f"it holds {units(account.balance)}, and the open payouts are over {units(account.expected)}"
     if account.kind == "miner" and account.paid != account.expected:
         yield f"its earnings are shown as {units(account.expected)}, and it was paid {units(account.paid)}"
 
@@ -100,13 +106,13 @@ def job_faults(job: Priced, postings: Sequence[Posting]) -> Iterator[str]:
         ):
             yield f"posting {posting.seq} ({posting.cause}) is between the wrong accounts"
     yield from _wrong_number("set aside", times["hold"], sums["hold"], job.price)
-    if job.state == State.COMPLETED:
+    if job.state == jobs.State.COMPLETED:
         yield from _wrong_payment(job, times, sums)
-    elif job.state in FINISHED:
+    elif job.state in jobs.FINISHED:
         yield from _wrong_number("given back", times["refund"], sums["refund"], job.price)
     elif times["refund"]:
         yield f"it is {job.state}, and its price was given back"
-    if job.state != State.COMPLETED and (times["payment"] or times["fee"]):
+    if job.state != jobs.State.COMPLETED and (times["payment"] or times["fee"]):
         yield f"it is {job.state}, and was paid all the same"
 
 
@@ -131,10 +137,39 @@ def _wrong_number(what: str, times: int, amount: int, price: int) -> Iterator[st
         yield f"its price is {units(price)}, and {units(amount)} was {what}"
 
 
+def payout_faults(payout: Payout, postings: Sequence[Posting]) -> Iterator[str]:
+    """What is wrong with a payout's postings: its amount is reserved once, and then leaves or comes back once, or waits."""
+    routes = {
+        "payout": (payout.miner, PAYOUTS),
+        "payout_returned": (PAYOUTS, payout.miner),
+        "payout_paid": (PAYOUTS, ISSUED),
+    }
+    times = dict.fromkeys(PAYOUT_CAUSES, 0)
+    for posting in postings:
+        if posting.cause not in routes:
+            yield f"posting {posting.seq} has the cause {posting.cause}, which is none of a payout's"
+            continue
+        times[posting.cause] += 1
+        if (posting.debit, posting.credit) != routes[posting.cause]:
+            yield f"posting {posting.seq} ({posting.cause}) is between the wrong accounts"
+        if posting.amount != payout.amount:
+            yield f"posting {posting.seq} ({posting.cause}) is over {units(posting.amount)}, not {units(payout.amount)}"
+    wanted = {
+        "payout": ("reserved", 1),
+        "payout_paid": ("sent", int(payout.state is State.PAID)),
+        "payout_returned": ("given back", int(payout.state is State.REJECTED)),
+    }
+    for cause, (what, number) in wanted.items():
+        if times[cause] != number:
+            yield f"it is {payout.state}, and its amount was {what} {times[cause]} times instead of {number}"
+
+
 def loose_fault(posting: Posting, debit_kind: str | None, credit_kind: str | None) -> str | None:
-    """What is wrong with a posting that belongs to no job."""
+    """What is wrong with a posting that belongs to no job and no payout."""
     if posting.cause in JOB_CAUSES:
         return f"it has the cause {posting.cause}, and names no job"
+    if posting.cause in PAYOUT_CAUSES:
+        return f"it has the cause {posting.cause}, and names no payout"
     if posting.cause != "credit":
         return f"it has the cause {posting.cause}, which there is not"
     other = credit_kind if posting.debit == ISSUED else debit_kind

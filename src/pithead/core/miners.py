@@ -51,6 +51,7 @@ class Miner(msgspec.Struct, frozen=True):
     completion_seconds: float = 0.0  #: Between accept and complete, over the completed jobs.
     gpu_seconds: float = 0.0  #: As reported for the completed jobs, each bounded by its wall time × GPUs.
     earnings: int = 0
+    payout_destination: str = ""  #: Where its money is to go, in its own words.
 
 
 def status(miner: Miner) -> Status:

@@ -17,11 +17,12 @@ SCALE: Final = 1_000_000
 #: JSON numbers made by binary arithmetic (0.1 + 0.2) carry noise far below a millionth; more than this is a real fraction of one.
 _NOISE: Final = Decimal("0.001")
 
-Cause = Literal["credit", "hold", "payment", "fee", "refund"]
+Cause = Literal["credit", "hold", "payment", "fee", "refund", "payout", "payout_returned", "payout_paid"]
 
 #: The accounts that belong to nobody in particular. Those of clients and miners are numbered from 100.
-ISSUED: Final = 1  #: The world outside: what operators credited, as a negative balance.
+ISSUED: Final = 1  #: The world outside: what operators credited and have not paid out again, as a negative balance.
 FEES: Final = 2  #: What the operator earned.
+PAYOUTS: Final = 3  #: What miners asked to be paid out and has not left yet.
 FIRST_OWNED: Final = 100
 
 #: Keeps a rate within a signed 64-bit column; far above any price a miner may ask.
@@ -40,8 +41,10 @@ class Transfer(msgspec.Struct, frozen=True):
     debit: int
     credit: int
     amount: int
-    #: The job it is about; `None` for a credit.
+    #: The job it is about, if it is about one,
     job: int | None = None
+    #: or the payout.
+    payout: int | None = None
     note: str = ""
 
 
@@ -103,3 +106,18 @@ def credit(client: int, amount: int, note: str) -> tuple[Transfer, ...]:
     if amount >= 0:
         return (Transfer("credit", ISSUED, client, amount, note=note),) if amount else ()
     return (Transfer("credit", client, ISSUED, -amount, note=note),)
+
+
+def reserve(miner: int, payout: int, amount: int) -> tuple[Transfer, ...]:
+    """Set aside what a miner asked to be paid out."""
+    return (Transfer("payout", miner, PAYOUTS, amount, payout=payout),)
+
+
+def give_back(miner: int, payout: int, amount: int) -> tuple[Transfer, ...]:
+    """A payout was rejected."""
+    return (Transfer("payout_returned", PAYOUTS, miner, amount, payout=payout),)
+
+
+def pay_out(payout: int, amount: int) -> tuple[Transfer, ...]:
+    """A payout has left for the world outside."""
+    return (Transfer("payout_paid", PAYOUTS, ISSUED, amount, payout=payout),)

@@ -15,7 +15,7 @@ from pithead.core import matching
 from pithead.core.board import Board
 from pithead.core.jobs import Job, State, is_finished
 from pithead.core.miners import Miner
-from pithead.exchange import jobs, miners, presence, upkeep
+from pithead.exchange import jobs, miners, payouts, presence, upkeep
 from pithead.exchange.events import Event, JobChanged, KeysChanged
 from pithead.exchange.ids import digest
 from pithead.exchange.miners import Beat
@@ -271,6 +271,11 @@ class Coordinator:
             upkeep.prune(tx, now, self.rules)
 
         await self.run(operation)
+
+    async def pay_out(self) -> None:
+        """Make the payouts that the schedule wants by now."""
+        while await self.run(lambda tx, now: payouts.run_schedule(tx, now, self.rules)):
+            pass
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:

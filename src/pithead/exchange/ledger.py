@@ -1,18 +1,19 @@
 """Reading the ledger: statements, earnings, and the proof that it is whole."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
 
 from pithead.core import bookkeeping
+from pithead.core.bookkeeping import Posting
 from pithead.core.errors import NotFound
-from pithead.core.money import FEES, ISSUED, escrow_of, units
-from pithead.exchange.ports import Earned, Entry, Grouping, Tx
+from pithead.core.money import FEES, ISSUED, PAYOUTS, escrow_of, units
+from pithead.exchange.ports import Earned, Entry, Extent, Grouping, Tx
 
 #: The accounts that are nobody's, by the names under which the operator asks for them.
-_OPERATORS: Final = {"issued": ISSUED, "fees": FEES}
+_OPERATORS: Final = {"issued": ISSUED, "fees": FEES, "payouts": PAYOUTS}
 #: Faults that a check names; of more it gives the number.
 MOST_FAULTS: Final = 100
 #: How many things are looked at between two reports of progress.
@@ -43,7 +44,7 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 def account(tx: Tx, account_id: str, *, held: bool = False) -> int:
-    """The number of a client's or a miner's account, or of `issued` or `fees`. `held`: a client's escrow.
+    """The number of a client's or a miner's account, or of `issued`, `fees` or `payouts`. `held`: a client's escrow.
 
     Raises `NotFound`.
     """
@@ -86,16 +87,19 @@ def earnings(tx: Tx, miner: int, by: Grouping, since: float | None, until: float
 class Fault(msgspec.Struct, frozen=True):
     """Something that is wrong with the ledger."""
 
-    kind: Literal["ledger", "account", "job", "posting"]
-    #: The account's owner, the job's id, or the posting's number.
+    kind: Literal["ledger", "account", "job", "payout", "posting"]
+    #: The account's owner, the job's or the payout's id, or the posting's number.
     subject: str
     message: str
+
+
+Part = Literal["accounts", "jobs", "payouts", "postings"]
 
 
 class Progress(msgspec.Struct, frozen=True):
     """How far a check is."""
 
-    part: Literal["accounts", "jobs", "postings"]
+    part: Part
     done: int
     total: int
 
@@ -105,6 +109,7 @@ class Checked(msgspec.Struct, frozen=True):
 
     accounts: int
     jobs: int
+    payouts: int
     transfers: int
     #: How many faults there are; `faults` has the first of them.
     faulty: int
@@ -116,27 +121,29 @@ def check(tx: Tx, tell: Callable[[Progress], None] = lambda _: None) -> Checked:
 
     All balances sum to 0; each is the sum of its transfers; each escrow is what the client's unfinished jobs cost; each
     completed job was paid once and in full, every other finished one was refunded once; what miners are shown as earned
-    is what they were paid; no posting is without a cause and a home.
+    is what they were paid; each payout was reserved once and left or came back once; no posting is without a cause and a home.
     """
     extent = tx.ledger_extent()
     faulty = 0
     faults: list[Fault] = []
-    for fault in _faults(tx, _Steps(extent.accounts, extent.jobs, extent.loose, tell)):
+    for fault in _faults(tx, _Steps(extent, tell)):
         faulty += 1
         if len(faults) < MOST_FAULTS:
             faults.append(fault)
-    return Checked(extent.accounts, extent.jobs, extent.transfers, faulty, faults)
+    return Checked(extent.accounts, extent.jobs, extent.payouts, extent.transfers, faulty, faults)
 
 
 class _Steps:
     """Counts what was looked at, and tells of it now and then."""
 
-    def __init__(self, accounts: int, jobs: int, postings: int, tell: Callable[[Progress], None]) -> None:
-        self._totals: dict[str, int] = {"accounts": accounts, "jobs": jobs, "postings": postings}
+    def __init__(self, extent: Extent, tell: Callable[[Progress], None]) -> None:
+        self._totals: dict[Part, int] = {
+            "accounts": extent.accounts, "jobs": extent.jobs, "payouts": extent.payouts, "postings": extent.loose
+        }  # fmt: skip
         self._done = dict.fromkeys(self._totals, 0)
         self._tell = tell
 
-    def one(self, part: Literal["accounts", "jobs", "postings"]) -> None:
+    def one(self, part: Part) -> None:
         """One more was looked at."""
         self._done[part] += 1
         if self._done[part] % _STEP == 0 or self._done[part] == self._totals[part]:
@@ -153,13 +160,25 @@ def _faults(tx: Tx, steps: _Steps) -> Iterator[Fault]:
             yield Fault("account", bookkeeping.name_of(account), message)
     for job, postings in tx.jobs_to_check():
         if job is None:
-            for posting in postings:
-                yield Fault("posting", str(posting.seq), f"it belongs to job number {posting.job}, which there is not")
+            yield from _homeless(postings, "job")
             continue
         steps.one("jobs")
         for message in bookkeeping.job_faults(job, postings):
             yield Fault("job", job.id, message)
+    for payout, postings in tx.payouts_to_check():
+        if payout is None:
+            yield from _homeless(postings, "payout")
+            continue
+        steps.one("payouts")
+        for message in bookkeeping.payout_faults(payout, postings):
+            yield Fault("payout", payout.id, message)
     for posting, debit, credit in tx.loose_postings():
         steps.one("postings")
         if fault := bookkeeping.loose_fault(posting, debit, credit):
             yield Fault("posting", str(posting.seq), fault)
+
+
+def _homeless(postings: Sequence[Posting], what: Literal["job", "payout"]) -> Iterator[Fault]:
+    for posting in postings:
+        number = posting.job if what == "job" else posting.payout
+        yield Fault("posting", str(posting.seq), f"it belongs to {what} number {number}, which there is not")

@@ -27,6 +27,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     models: frozenset[str] | None = None
     keep_models: bool = False
     draining: bool | None = None
+    payout_destination: str | None = None
 
 
 class Beat(msgspec.Struct, frozen=True):
@@ -82,7 +83,7 @@ def update(tx: Tx, miner_id: str, registration: Registration) -> Miner:
 def _with(miner: Miner, r: Registration) -> Miner:
     changes: dict[str, object] = {
         name: value
-        for name in ("name", "gpu_count", "location", "max_concurrent", "draining")
+        for name in ("name", "gpu_count", "location", "max_concurrent", "draining", "payout_destination")
         if (value := getattr(r, name)) is not None
     }
     faults: list[Fault] = []

@@ -9,6 +9,7 @@ from pithead.core.bookkeeping import Account, Posting, Priced
 from pithead.core.jobs import Attempt, Job
 from pithead.core.miners import Miner
 from pithead.core.money import Transfer
+from pithead.core.payouts import Payout
 from pithead.core.receipts import Receipt
 from pithead.exchange.events import Event
 
@@ -98,6 +99,13 @@ class JobFilter(msgspec.Struct, frozen=True):
     model: str | None = None
 
 
+class PayoutFilter(msgspec.Struct, frozen=True):
+    """Which payouts a page shows: those of a miner, those in a state, or all."""
+
+    miner: int | None = None
+    state: str | None = None
+
+
 class Entry(msgspec.Struct, frozen=True):
     """A posting as one account sees it."""
 
@@ -106,6 +114,7 @@ class Entry(msgspec.Struct, frozen=True):
     cause: str
     amount: int  #: Negative where the account gave it.
     job_id: str | None
+    payout_id: str | None
     note: str
 
 
@@ -121,6 +130,7 @@ class Moved(msgspec.Struct, frozen=True):
     credit_kind: str
     amount: int
     job_id: str | None
+    payout_id: str | None
     note: str
 
 
@@ -137,7 +147,8 @@ class Extent(msgspec.Struct, frozen=True):
 
     accounts: int
     jobs: int
-    #: Transfers that belong to no job.
+    payouts: int
+    #: Transfers that belong to no job and no payout.
     loose: int
     transfers: int
 
@@ -186,8 +197,23 @@ class Tx(Protocol):
     def jobs_to_check(self) -> Iterator[tuple[Priced | None, list[Posting]]]:
         """Every job with its postings, and (`None`) the postings of jobs that are not there."""
 
+    def payouts_to_check(self) -> Iterator[tuple[Payout | None, list[Posting]]]:
+        """Likewise, of payouts."""
+
     def loose_postings(self) -> Iterator[tuple[Posting, str | None, str | None]]:
-        """The postings of no job, with the classes of their two accounts."""
+        """The postings of no job and no payout, with the classes of their two accounts."""
+
+    # -- payouts
+    def add_payout(self, payout: Payout) -> Payout:
+        """Store a new payout; the same with its number."""
+
+    def payout_by_id(self, payout_id: str) -> Payout | None: ...
+    def save_payout(self, before: Payout, after: Payout) -> bool:
+        """Save `after` where the payout still is in the state of `before`; false if it is not."""
+
+    def payouts_page(self, where: PayoutFilter, before: int | None, limit: int) -> list[Payout]: ...
+    def miners_due(self, period: float, least: int, limit: int) -> list[Miner]:
+        """Miners with at least `least` and a destination, for whom the schedule made no payout in this period."""
 
     # -- keys
     def add_key(self, key: Key) -> None: ...
@@ -206,6 +232,7 @@ class Tx(Protocol):
     # -- miners
     def add_miner(self, miner: Miner) -> None: ...
     def miner_by_id(self, miner_id: str) -> Miner | None: ...
+    def miner_by_seq(self, seq: int) -> Miner | None: ...
     def save_miner(self, miner: Miner) -> None:
         """Everything but what `beat` and `count_ended` write."""
 
@@ -299,6 +326,11 @@ class Tx(Protocol):
 
     def prune(self, notices_before: float, answers_before: float) -> None:
         """Forget notices and kept answers older than these instants."""
+
+    def meta(self, name: str) -> float | None:
+        """A number that is kept under a name."""
+
+    def set_meta(self, name: str, value: float | None) -> None: ...
 
     def alive_at(self) -> float | None:
         """When a coordinator last said that it was up."""

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from pithead.core.leases import Policy
+from pithead.core.payouts import Schedule
 
 Enrollment = Literal["open", "approval", "token"]
 
@@ -23,6 +24,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int = 3
     #: The operator's share of a payment, in hundredths of a per cent.
     fee_basis_points: int = 0
+    #: The least that is paid out, in millionths.
+    payout_minimum: int = 0
+    payout_schedule: Schedule = "off"
     #: How long an answer under an `Idempotency-Key` is kept.
     idempotency_ttl: float = 172_800.0
     #: How long a miner is told of a job it lost.

@@ -138,14 +138,13 @@ class _Endpoint:
         _authorise(endpoint, scope)
         try:
             call = Call(self._services, endpoint, scope, receive)
+            raw = b""
             if self._reads_json:
                 raw = await read_body(scope, receive, self._services.max_body_bytes)
                 call.body = decode_body(
                     raw, header(scope, b"content-type"), endpoint.request, optional=endpoint.body_optional
                 )
-                answer = await (self._once(call, raw) if endpoint.idempotent else self._handler(call))
-            else:
-                answer = await self._handler(call)
+            answer = await (self._once(call, raw) if endpoint.idempotent else self._handler(call))
             if isinstance(answer, Ready):
                 await _send_json(send, answer.status, answer.body, answer.headers)
             elif isinstance(answer, msgspec.Struct):

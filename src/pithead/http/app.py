@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 import pithead
 from pithead.exchange.coordinator import Principal
-from pithead.http import admin, jobs, ledger, miners
+from pithead.http import admin, jobs, ledger, miners, payouts
 from pithead.http.api import Services, targets
 from pithead.http.limits import Limiter
 from pithead.http.middleware import Keys, Problems, RateLimits, RequestId, Rule
@@ -19,7 +19,7 @@ from pithead.settings import RateLimits as Limits
 from pithead.wire.endpoints import ENDPOINTS
 
 #: Importing them binds their handlers.
-AUDIENCES = (miners, jobs, admin, ledger)
+AUDIENCES = (miners, jobs, admin, ledger, payouts)
 
 #: What needs no key. `POST /v1/miners` is how one gets a key.
 _PUBLIC = frozenset(

@@ -96,6 +96,7 @@ def _entry(line: ledger.Line) -> wire.LedgerEntry:
         amount=units(entry.amount),
         balance=units(line.balance),
         job_id=entry.job_id,
+        payout_id=entry.payout_id,
         note=entry.note,
     )
 
@@ -139,6 +140,7 @@ def _transfer(moved: Moved) -> wire.TransferView:
         to_account=moved.credit_owner,
         to_class=moved.credit_kind,
         job_id=moved.job_id,
+        payout_id=moved.payout_id,
         note=moved.note,
     )
 
@@ -160,6 +162,7 @@ def _checked(found: ledger.Checked) -> wire.LedgerCheck:
         sound=not found.faulty,
         accounts=found.accounts,
         jobs=found.jobs,
+        payouts=found.payouts,
         transfers=found.transfers,
         faulty=found.faulty,
         faults=[wire.LedgerFault(kind=f.kind, subject=f.subject, message=f.message) for f in found.faults],

@@ -53,7 +53,16 @@ async def update(call: Call) -> wire.MinerView:
     body: wire.UpdateMiner = call.body
     given = {
         name: value
-        for name in ("name", "gpu_type", "gpu_count", "location", "price_per_hour", "max_concurrent", "draining")
+        for name in (
+            "name",
+            "gpu_type",
+            "gpu_count",
+            "location",
+            "price_per_hour",
+            "max_concurrent",
+            "draining",
+            "payout_destination",
+        )
         if (value := getattr(body, name)) is not UNSET
     }
     models = None if body.models is UNSET or body.models is None else frozenset(body.models)

@@ -39,6 +39,7 @@ def _miner_fields(miner: Miner) -> dict[str, Any]:
         "limits": miners.Limits(
             requests_per_minute=miner.requests_per_minute, job_operations_per_minute=miner.job_operations_per_minute
         ),
+        "payout_destination": miner.payout_destination,
     }
 
 

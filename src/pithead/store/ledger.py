@@ -1,10 +1,13 @@
 """What the pages and the check of the ledger ask of the database: the part of a transaction that only reads it."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from pithead.core.bookkeeping import Account, Posting, Priced
+from pithead.core.payouts import Payout, State
 from pithead.exchange.ports import Earned, Entry, Extent, Grouping, Moved
+
+T = TypeVar("T")
 
 #: Beyond every row number.
 TOP: Final = 2**62
@@ -16,6 +19,17 @@ _EARNINGS: Final[Mapping[Grouping, str]] = {
     "model": "earnings_by_model",
     "client": "earnings_by_client",
 }
+
+
+_STATE: Final = {str(s): s for s in State}
+_STATE_AT: Final = Payout.__struct_fields__.index("state")
+
+
+def payout_of(row: Sequence[Any]) -> Payout:
+    """A payout of its row."""
+    fields = list(row)
+    fields[_STATE_AT] = _STATE[fields[_STATE_AT]]
+    return Payout(*fields)
 
 
 class LedgerReads:
@@ -30,8 +44,8 @@ class LedgerReads:
     def statement(self, account: int, before: int | None, limit: int) -> list[Entry]:
         rows = self._all("statement", account=account, before=before or TOP, limit=limit)
         return [
-            Entry(seq, at, cause, amount if credit == account else -amount, job_id, note)
-            for seq, at, cause, _, credit, amount, job_id, note in rows
+            Entry(seq, at, cause, amount if credit == account else -amount, job_id, payout_id, note)
+            for seq, at, cause, _, credit, amount, job_id, payout_id, note in rows
         ]
 
     def transfers_page(self, before: int | None, limit: int) -> list[Moved]:
@@ -54,24 +68,34 @@ class LedgerReads:
             after = rows[-1][0]
 
     def jobs_to_check(self) -> Iterator[tuple[Priced | None, list[Posting]]]:
+        return self._with_postings(
+            "jobs_to_check", "postings_of_jobs", lambda row: Priced(*row), lambda posting: posting.job
+        )
+
+    def payouts_to_check(self) -> Iterator[tuple[Payout | None, list[Posting]]]:
+        return self._with_postings("payouts_to_check", "postings_of_payouts", payout_of, lambda posting: posting.payout)
+
+    def _with_postings(
+        self, some: str, postings_of: str, read: Callable[[Any], T], home: Callable[[Posting], int | None]
+    ) -> Iterator[tuple[T | None, list[Posting]]]:
+        """Every job or payout with its postings, and the postings of those that are not there."""
         after = 0
         while True:
-            jobs = [Priced(*row) for row in self._all("jobs_to_check", after=after, limit=_BATCH)]
-            last = jobs[-1].seq if jobs else TOP
-            found: dict[int, list[Posting]] = {}
-            for row in self._all("postings_of_jobs", after=after, last=last):
+            rows = self._all(some, after=after, limit=_BATCH)
+            last = rows[-1][0] if rows else TOP
+            found: dict[int | None, list[Posting]] = {}
+            for row in self._all(postings_of, after=after, last=last):
                 posting = Posting(*row)
-                found.setdefault(posting.job or 0, []).append(posting)
-            for job in jobs:
-                yield job, found.pop(job.seq, [])
-            # What is left belongs to jobs that are not there.
+                found.setdefault(home(posting), []).append(posting)
+            for row in rows:
+                yield read(row), found.pop(row[0], [])
             yield from ((None, postings) for postings in found.values())
-            if not jobs:
+            if not rows:
                 return
             after = last
 
     def loose_postings(self) -> Iterator[tuple[Posting, str | None, str | None]]:
         after = 0
-        while rows := self._all("postings_of_no_job", after=after, limit=_BATCH):
+        while rows := self._all("loose_postings", after=after, limit=_BATCH):
             yield from ((Posting(*row[:-2]), row[-2], row[-1]) for row in rows)
             after = rows[-1][0]

@@ -35,9 +35,15 @@ def migrate(connection: dbapi2.Connection) -> int:
                 "run the newer program that wrote it"
             )
         pending = [(number, text) for number, text in known if number > version]
+        # Some make a table anew that others refer to. Whether all references still lead somewhere is looked at below.
+        connection.execute("PRAGMA foreign_keys = OFF")
         for number, text in pending:
             # executescript would commit first; one explicit transaction makes a migration happen whole or not at all.
-            connection.executescript(f"BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version = {number};\nCOMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version = {number};")
+            if connection.execute("PRAGMA foreign_key_check").fetchone():
+                raise dbapi2.IntegrityError(f"after migration {number} rows refer to others that are not there")
+            connection.execute("COMMIT")
+        connection.execute("PRAGMA foreign_keys = ON")
     except dbapi2.DatabaseError as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

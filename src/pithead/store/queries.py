@@ -2,21 +2,25 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from importlib.resources import files
 from typing import Final
 
+from pithead.core import payouts
 from pithead.core.bookkeeping import Posting
 from pithead.core.jobs import FINISHED, HELD, Attempt, Job, State
 from pithead.core.miners import Miner
+from pithead.core.payouts import Payout
 from pithead.exchange.ports import Client, Key
 
 _ENTITIES: Final = {
     "job": Job, "attempt": Attempt, "miner": Miner, "client": Client, "key": Key, "posting": Posting,
+    "payout": Payout,
 }  # fmt: skip
 
 
-def _states(wanted: list[State]) -> str:
+def _states(wanted: Sequence[StrEnum]) -> str:
     return "(" + ", ".join(f"'{s}'" for s in wanted) + ")"
 
 
@@ -24,6 +28,7 @@ def _substitutions() -> dict[str, str]:
     filled = {
         "{HELD}": _states([s for s in State if s in HELD]),
         "{OPEN}": _states([s for s in State if s not in FINISHED]),
+        "{OPEN_PAYOUT}": _states([s for s in payouts.State if s in payouts.OPEN]),
     }
     for name, entity in _ENTITIES.items():
         columns = entity.__struct_fields__

@@ -13,8 +13,8 @@ INSERT INTO accounts (seq, owner, kind) VALUES (:seq, :owner, :kind)
 
 -- name: add_transfer
 -- Append one transfer to the ledger.
-INSERT INTO transfers (at, cause, debit, credit, amount, job, note)
-VALUES (:at, :cause, :debit, :credit, :amount, :job, :note)
+INSERT INTO transfers (at, cause, debit, credit, amount, job, payout, note)
+VALUES (:at, :cause, :debit, :credit, :amount, :job, :payout, :note)
 
 -- name: move_balance
 -- Bring a balance up to date with a transfer.
@@ -70,7 +70,7 @@ SELECT {miner} FROM miners WHERE id = :id
 UPDATE miners SET name = :name, gpu_type = :gpu_type, gpu_count = :gpu_count, location = :location,
     price_per_hour = :price_per_hour, max_concurrent = :max_concurrent, models = :models, admission = :admission,
     draining = :draining, online = :online, offline_at = :offline_at, requests_per_minute = :requests_per_minute,
-    job_operations_per_minute = :job_operations_per_minute
+    job_operations_per_minute = :job_operations_per_minute, payout_destination = :payout_destination
 WHERE seq = :seq
 
 -- name: beat

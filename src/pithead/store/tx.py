@@ -11,9 +11,21 @@ import msgspec
 from pithead.core.jobs import HELD, Attempt, Job, State
 from pithead.core.miners import Admission, Miner
 from pithead.core.money import Transfer
+from pithead.core.payouts import Payout
 from pithead.exchange.events import Event
-from pithead.exchange.ports import AuditRecord, Client, Details, Held, JobFilter, Kept, Key, Notice, Settlement
-from pithead.store.ledger import TOP, LedgerReads
+from pithead.exchange.ports import (
+    AuditRecord,
+    Client,
+    Details,
+    Held,
+    JobFilter,
+    Kept,
+    Key,
+    Notice,
+    PayoutFilter,
+    Settlement,
+)
+from pithead.store.ledger import TOP, LedgerReads, payout_of
 
 _STATE: Final = {str(s): s for s in State}
 _ADMISSION: Final = {str(a): a for a in Admission}
@@ -91,6 +103,35 @@ class SqlTx(LedgerReads):
     def balances_by_kind(self) -> dict[str, int]:
         return dict(self._all("balances_by_kind"))
 
+    # -- payouts
+
+    def add_payout(self, payout: Payout) -> Payout:
+        row = msgspec.structs.asdict(payout)
+        del row["seq"]
+        row["state"] = str(payout.state)
+        return msgspec.structs.replace(payout, seq=int(self._one("add_payout", **row)[0]))
+
+    def payout_by_id(self, payout_id: str) -> Payout | None:
+        row = self._one("payout_by_id", id=payout_id)
+        return payout_of(row) if row else None
+
+    def save_payout(self, before: Payout, after: Payout) -> bool:
+        row = msgspec.structs.asdict(after)
+        row["state"] = str(after.state)
+        return self._do("save_payout", was_state=str(before.state), **row) == 1
+
+    def payouts_page(self, where: PayoutFilter, before: int | None, limit: int) -> list[Payout]:
+        if where.miner is not None:
+            rows = self._all("payouts_of_miner", miner=where.miner, before=before or TOP, limit=limit)
+        elif where.state is not None:
+            rows = self._all("payouts_in_state", state=where.state, before=before or TOP, limit=limit)
+        else:
+            rows = self._all("payouts_page", before=before or TOP, limit=limit)
+        return [payout_of(row) for row in rows]
+
+    def miners_due(self, period: float, least: int, limit: int) -> list[Miner]:
+        return [_miner(row) for row in self._all("miners_due", period=period, least=least, limit=limit)]
+
     # -- keys
 
     def add_key(self, key: Key) -> None:
@@ -129,6 +170,10 @@ class SqlTx(LedgerReads):
 
     def miner_by_id(self, miner_id: str) -> Miner | None:
         row = self._one("miner_by_id", id=miner_id)
+        return _miner(row) if row else None
+
+    def miner_by_seq(self, seq: int) -> Miner | None:
+        row = self._one("miner_by_seq", seq=seq)
         return _miner(row) if row else None
 
     def save_miner(self, miner: Miner) -> None:
@@ -290,6 +335,16 @@ class SqlTx(LedgerReads):
     def prune(self, notices_before: float, answers_before: float) -> None:
         self._do("prune_notices", before=notices_before)
         self._do("prune_answers", before=answers_before)
+
+    def meta(self, name: str) -> float | None:
+        row = self._one("meta", key=name)
+        return float(row[0]) if row else None
+
+    def set_meta(self, name: str, value: float | None) -> None:
+        if value is None:
+            self._do("drop_meta", key=name)
+        else:
+            self._do("set_meta", key=name, value=value)
 
     def alive_at(self) -> float | None:
         row = self._one("alive_at")

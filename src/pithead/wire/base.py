@@ -41,6 +41,15 @@ Amount = Annotated[
         extra_json_schema={"type": "number", "format": "decimal"},
     ),
 ]
+#: Where money is to be sent. Not to begin like a formula, so that an export has it exactly as it was written.
+Destination = Annotated[
+    str,
+    Meta(
+        max_length=500,
+        pattern=r"^([^=+@\-\u0000-\u0020\u007f][^\u0000-\u001f\u007f]*)?$(?!\n)",
+        description="Where money is to be sent, in one line: an account, an address, a name; may be empty.",
+    ),
+]
 GpuCount = Annotated[int, Meta(ge=1, le=1024)]
 Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS, description="A length of time in seconds.")]
 Instant = Annotated[float, Meta(description="Seconds since the Unix epoch, by the coordinator's clock.")]

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pithead.wire import admin, jobs, ledger, miners
+from pithead.wire import admin, jobs, ledger, miners, payouts
 
 #: Who may call: anybody, a miner on its own path, a client, the operator.
 Audience = Literal["public", "miner", "client", "operator"]
@@ -63,6 +63,8 @@ _HELD = Query("account", "string", "`balance`: what can be spent. `held`: what i
               choices=("balance", "held"))  # fmt: skip
 _MINER = "/v1/miners/{miner_id}"
 _JOB = _MINER + "/jobs/{job_id}"
+_PAYOUT = "/v1/admin/payouts/{payout_id}"
+_PAYOUT_STATES = ("requested", "approved", "paid", "rejected")
 _STATES = ("queued", "assigned", "running", "uploading", "completed", "failed", "cancelled", "expired")
 _MINER_STATES = ("pending", "active", "draining", "suspended", "offline", "retired")
 
@@ -102,6 +104,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
            Query("by", "string", "What to add up by; `day` unless said.", choices=("day", "model", "client")),
            Query("from", "number", "Only what was paid at this instant or later.", 0),
            Query("to", "number", "Only what was paid before this instant.", 0), _FORMAT)),
+    _e("request_payout", "POST", _MINER + "/payouts", "miner", "Ask to be paid out", payouts.PayoutView,
+       request=payouts.RequestPayout, body_optional=True, status=201, problems=(409, 422), idempotent=True),
+    _e("my_payouts", "GET", _MINER + "/payouts", "miner", "The miner's balance and payouts, the newest first",
+       payouts.MinerPayouts, problems=(422,), query=(_LIMIT, _CURSOR)),
     _e("receipt_keys", "GET", "/v1/receipt-keys", "public", "What receipts are checked with", miners.ReceiptKeys),
     # The client's side.
     _e("submit_job", "POST", "/v1/jobs", "client", "Submit a job", jobs.Submitted,
@@ -134,10 +140,22 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _e("list_ledger", "GET", "/v1/admin/ledger", "operator", "The whole ledger, the newest first", ledger.LedgerPage,
        problems=(422,), also=_CSV, query=(_LIMIT, _CURSOR, _FORMAT)),
     _e("account_ledger", "GET", "/v1/admin/accounts/{account_id}/ledger", "operator",
-       "Every posting of a client, a miner, `issued` or `fees`", ledger.Statement, problems=(422,), also=_CSV,
+       "Every posting of a client, a miner, `issued`, `fees` or `payouts`", ledger.Statement, problems=(422,), also=_CSV,
        query=(_HELD, _LIMIT, _CURSOR, _FORMAT)),
     _e("check_ledger", "GET", "/v1/admin/ledger/check", "operator", "Prove the whole ledger, and say where it fails",
        ledger.LedgerCheck, also=("application/x-ndjson",)),
+    _e("list_payouts", "GET", "/v1/admin/payouts", "operator", "All payouts, the newest first; as a table for a bank or a wallet",
+       payouts.PayoutPage, problems=(422,), also=_CSV, query=(
+           Query("status", "string", "Only payouts in this state.", choices=_PAYOUT_STATES), _LIMIT, _CURSOR, _FORMAT)),
+    _e("create_payout", "POST", "/v1/admin/miners/{miner_id}/payouts", "operator", "A payout on behalf of a miner, which may be retired",
+       payouts.PayoutView, request=payouts.CreatePayout, body_optional=True, status=201, problems=(409, 422), idempotent=True),
+    _e("get_payout", "GET", _PAYOUT, "operator", "A payout", payouts.PayoutView),
+    _e("approve_payout", "POST", _PAYOUT + "/approve", "operator", "Let a payout be paid", payouts.PayoutView,
+       problems=(409,), idempotent=True),
+    _e("reject_payout", "POST", _PAYOUT + "/reject", "operator", "Do not pay it; its amount goes back to the miner",
+       payouts.PayoutView, request=payouts.RejectPayout, body_optional=True, problems=(409, 422), idempotent=True),
+    _e("mark_payout_paid", "POST", _PAYOUT + "/paid", "operator", "Say that it was paid, and under which reference",
+       payouts.PayoutView, request=payouts.MarkPaid, problems=(409, 422), idempotent=True),
     _e("list_miners", "GET", "/v1/admin/miners", "operator", "All miners", admin.MinerPage,
        problems=(422,), query=(Query("status", "string", "Only miners in this state.", choices=_MINER_STATES), _LIMIT, _CURSOR)),
     _e("inspect_miner", "GET", "/v1/admin/miners/{miner_id}", "operator", "A miner, its work and its telemetry", admin.MinerDetail),

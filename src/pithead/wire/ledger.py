@@ -7,8 +7,9 @@ from msgspec import Meta
 from pithead.wire.base import MAX_AMOUNT, Amount, Answer, Instant, StrictRequest
 
 #: What a posting is for. `hold`: a job's price is set aside. `payment`: it goes to the miner. `fee`: the operator's share of
-#: it. `refund`: it goes back to the client. `credit`: the operator changed a balance.
-Cause = Literal["credit", "hold", "payment", "fee", "refund"]
+#: it. `refund`: it goes back to the client. `credit`: the operator changed a balance. `payout`: a miner's earnings are
+#: reserved for one. `payout_returned`: it was rejected. `payout_paid`: it has left.
+Cause = Literal["credit", "hold", "payment", "fee", "refund", "payout", "payout_returned", "payout_paid"]
 #: What earnings are added up by.
 EarningsBy = Literal["day", "model", "client"]
 
@@ -31,6 +32,7 @@ class LedgerEntry(Answer):
     #: What the account held after it.
     balance: Amount
     job_id: str | None
+    payout_id: str | None
     note: str
 
 
@@ -56,6 +58,7 @@ class TransferView(Answer):
     to_account: str
     to_class: str
     job_id: str | None
+    payout_id: str | None
     note: str
 
 
@@ -88,8 +91,8 @@ class Earnings(Answer):
 class LedgerFault(Answer):
     """Something that is wrong with the ledger."""
 
-    kind: Literal["ledger", "account", "job", "posting"]
-    #: The account's owner, the job's id, or the posting's number.
+    kind: Literal["ledger", "account", "job", "payout", "posting"]
+    #: The account's owner, the job's or the payout's id, or the posting's number.
     subject: str
     message: str
 
@@ -101,6 +104,7 @@ class LedgerCheck(Answer):
     sound: bool
     accounts: int
     jobs: int
+    payouts: int
     transfers: int
     #: How many faults there are.
     faulty: int
@@ -111,6 +115,6 @@ class LedgerCheck(Answer):
 class CheckProgress(Answer):
     """How far a check is: a line of its `application/x-ndjson`, whose last line is the `LedgerCheck`."""
 
-    part: Literal["accounts", "jobs", "postings"]
+    part: Literal["accounts", "jobs", "payouts", "postings"]
     done: int
     total: int

@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 from pithead.wire.base import (
     Amount,
     Answer,
+    Destination,
     GpuCount,
     Instant,
     Line,
@@ -70,6 +71,8 @@ class UpdateMiner(OpenRequest):
     models: Models | None | UnsetType = UNSET
     #: True: finish what is held and take nothing new. False: take jobs again.
     draining: bool | UnsetType = UNSET
+    #: Where payouts are sent. Changing it does not redirect a payout that was requested before.
+    payout_destination: Destination | UnsetType = UNSET
 
 
 class Limits(Answer):
@@ -95,6 +98,8 @@ class MinerView(Answer):
     #: The last heartbeat; `null` before the first.
     last_seen_at: Instant | None
     limits: Limits
+    #: Where payouts are sent; only the miner and the operator see it.
+    payout_destination: str
 
 
 class Heartbeat(OpenRequest):

@@ -26,12 +26,19 @@ MINER: dict[str, Any] = {
     "miner_id": "miner_1", "name": "rig", "gpu_type": "v100", "gpu_count": 2, "location": "cellar",
     "price_per_hour": 0.05, "max_concurrent": 4, "models": ["gpt2"], "status": "active", "created_at": 1.7e9,
     "last_seen_at": None, "limits": {"requests_per_minute": 7, "job_operations_per_minute": None},
-    "jobs_assigned": 1, "telemetry": {"load": 0.5},
+    "payout_destination": "DE00 1234", "jobs_assigned": 1, "telemetry": {"load": 0.5},
     "stats": {"total_jobs": 100, "success_rate": 0.98, "average_completion_time": 600, "earnings": 50.5,
               "earnings_per_gpu_hour": 0.05},
 }  # fmt: skip
 CLIENT: dict[str, Any] = {
     "client_id": "client_1", "name": "alice", "balance": 99.95, "credit_line": 5, "held": 0.05, "created_at": 1.7e9
+}  # fmt: skip
+
+
+PAYOUT: dict[str, Any] = {
+    "payout_id": "payout_1", "miner_id": "miner_1", "miner_name": "=rig", "amount": 2.5, "destination": "DE00 1234",
+    "status": "approved", "scheduled": False, "requested_at": 1.7e9, "decided_at": 1.7e9, "paid_at": None,
+    "reference": "", "note": "",
 }  # fmt: skip
 
 
@@ -123,4 +130,4 @@ def refused() -> Callable[[Result], str]:
 
 @pytest.fixture
 def shapes() -> dict[str, Any]:
-    return {"job": JOB, "miner": MINER, "client": CLIENT, "problem": problem, "result": result}
+    return {"job": JOB, "miner": MINER, "client": CLIENT, "payout": PAYOUT, "problem": problem, "result": result}

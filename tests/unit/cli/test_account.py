@@ -11,7 +11,8 @@ from tests.http.exchange import Api
 from pithead.cli.main import cli
 
 ENTRY: dict[str, Any] = {
-    "entry": 7, "at": 1.7e9, "cause": "refund", "amount": 0.05, "balance": 100, "job_id": "job_1", "note": ""
+    "entry": 7, "at": 1.7e9, "cause": "refund", "amount": 0.05, "balance": 100, "job_id": "job_1",
+    "payout_id": None, "note": "",
 }  # fmt: skip
 
 
@@ -33,7 +34,7 @@ def test_an_account_shows_its_postings(keyed: Any, coordinator: Any) -> None:
     assert dict(coordinator.requests[-1].url.params) == {"account": "held", "limit": "50"}
     assert json.loads(keyed("account", "ledger", "--json").stdout) == {"entries": [ENTRY]}
     [head, row] = keyed("account", "ledger", "--csv").stdout.splitlines()
-    assert (head, row) == (",".join(ENTRY), "7,1700000000.0,refund,0.05,100,job_1,")
+    assert (head, row) == (",".join(ENTRY), "7,1700000000.0,refund,0.05,100,job_1,,")
     assert dict(coordinator.requests[-1].url.params) == {"account": "balance", "limit": "200"}
 
 

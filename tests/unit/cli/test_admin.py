@@ -32,11 +32,13 @@ def test_client_create_is_spelt_for_ever(run: Any, coordinator: Any) -> None:
 
 
 ENTRY: dict[str, Any] = {
-    "entry": 7, "at": 1.7e9, "cause": "hold", "amount": -0.05, "balance": 99.95, "job_id": "job_1", "note": "=1+1"
+    "entry": 7, "at": 1.7e9, "cause": "hold", "amount": -0.05, "balance": 99.95, "job_id": "job_1",
+    "payout_id": None, "note": "=1+1",
 }  # fmt: skip
 TRANSFER: dict[str, Any] = {
     "entry": 7, "at": 1.7e9, "cause": "hold", "amount": 0.05, "from_account": "client_1", "from_class": "client",
-    "to_account": "client_1", "to_class": "escrow", "job_id": "job_1", "note": "=1+1",
+    "to_account": "client_1", "to_class": "escrow", "job_id": "job_1",
+    "payout_id": None, "note": "=1+1",
 }  # fmt: skip
 CASES: list[tuple[str, str, Any, Any, list[str]]] = [
     ("client list", f"GET {ADMIN}/clients", {"clients": ["client"], "next_cursor": None}, None, ["alice", "99.95"]),
@@ -51,6 +53,15 @@ CASES: list[tuple[str, str, Any, Any, list[str]]] = [
      ["client_1 (client)", "client_1 (escrow)", "job_1"]),
     ("ledger list --account client_1 --held", f"GET {ADMIN}/accounts/client_1/ledger",
      {"balance": 0.5, "entries": [ENTRY], "next_cursor": None}, None, ["hold", "99.95", "job_1"]),
+    ("payout list --status approved", f"GET {ADMIN}/payouts", {"payouts": ["payout"], "next_cursor": None}, None,
+     ["payout_1", "=rig", "2.5", "DE00 1234"]),
+    ("payout show payout_1", f"GET {ADMIN}/payouts/payout_1", "payout", None, ["=rig (miner_1)", "made by      the miner"]),
+    ("payout create miner_1 2.5 --destination there", f"POST {ADMIN}/miners/miner_1/payouts", "payout",
+     {"amount": 2.5, "destination": "there"}, ["payout_1"]),
+    ("payout reject payout_1 --note why", f"POST {ADMIN}/payouts/payout_1/reject", "payout", {"note": "why"},
+     ["payout_1"]),
+    ("payout paid payout_1 --reference x7", f"POST {ADMIN}/payouts/payout_1/paid", "payout",
+     {"reference": "x7", "note": ""}, ["payout_1"]),
     ("miner list", f"GET {ADMIN}/miners", {"miners": ["miner"], "next_cursor": None}, None, ["rig", "2 × v100", "–"]),
     ("miner show miner_1", f"GET {ADMIN}/miners/miner_1", "miner", None,
      ["rig", "98.0% completed", "50.5", '{"load":0.5}']),
@@ -122,13 +133,33 @@ def test_a_table_has_all_of_it_and_runs_no_formula(keyed: Any, coordinator: Any)
     coordinator.answers[f"GET {ADMIN}/ledger"] = list(pages)
     outcome = keyed("admin", "ledger", "list", "--csv")
     assert (outcome.exit_code, outcome.stderr) == (0, "")
-    line = "7,1700000000.0,hold,0.05,client_1,client,client_1,escrow,job_1,'=1+1"
+    line = "7,1700000000.0,hold,0.05,client_1,client,client_1,escrow,job_1,,'=1+1"
     assert outcome.stdout.splitlines() == [",".join(TRANSFER), line, line]
     coordinator.answers[f"GET {ADMIN}/ledger"] = list(pages)
     assert len(keyed("admin", "ledger", "list", "--csv", "--limit", "1").stdout.splitlines()) == 2
     coordinator.answers[f"GET {ADMIN}/accounts/m_1/ledger"] = {"balance": 1, "entries": [ENTRY], "next_cursor": None}
     [head, row] = keyed("admin", "ledger", "list", "--csv", "--account", "m_1").stdout.splitlines()
-    assert (head, row) == (",".join(ENTRY), "7,1700000000.0,hold,-0.05,99.95,job_1,'=1+1")
+    assert (head, row) == (",".join(ENTRY), "7,1700000000.0,hold,-0.05,99.95,job_1,,'=1+1")
+
+
+def test_an_export_is_a_table_the_oldest_first(keyed: Any, coordinator: Any, shapes: Any) -> None:
+    newer = shapes["payout"] | {"payout_id": "payout_2"}
+    coordinator.answers[f"GET {ADMIN}/payouts"] = {"payouts": [newer, shapes["payout"]], "next_cursor": None}
+    outcome = keyed("admin", "payout", "export")
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    assert coordinator.requests[-1].url.params["status"] == "approved"
+    head, first, second = outcome.stdout.splitlines()
+    assert head == ",".join(shapes["payout"])
+    assert first == "payout_1,miner_1,'=rig,2.5,DE00 1234,approved,False,1700000000.0,1700000000.0,,,"
+    assert second.startswith("payout_2,")
+
+
+def test_several_payouts_are_approved_at_once(keyed: Any, coordinator: Any, shapes: Any) -> None:
+    for number in (1, 2):
+        answer = shapes["payout"] | {"payout_id": f"payout_{number}"}
+        coordinator.answers[f"POST {ADMIN}/payouts/payout_{number}/approve"] = answer
+    outcome = keyed("admin", "payout", "approve", "payout_1", "payout_2")
+    assert outcome.stdout.splitlines() == ["payout_1  approved", "payout_2  approved"]
 
 
 def test_held_is_about_somebody(keyed: Any, refused: Any) -> None:
@@ -136,7 +167,7 @@ def test_held_is_about_somebody(keyed: Any, refused: Any) -> None:
 
 
 FAULT = {"kind": "job", "subject": "job_1", "message": "it was paid 2 times"}
-CHECK = {"sound": True, "accounts": 5, "jobs": 2, "transfers": 3, "faulty": 0, "faults": []}
+CHECK = {"sound": True, "accounts": 5, "jobs": 2, "payouts": 1, "transfers": 3, "faulty": 0, "faults": []}
 
 
 def checked(*lines: Any) -> httpx.Response:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.support import Exchange
 
-from pithead.exchange import ledger
+from pithead.exchange import ledger, payouts
 from pithead.exchange.ledger import MOST_FAULTS, Progress
 from pithead.exchange.rules import Rules
 
@@ -17,6 +17,10 @@ def exchange(tmp_path: Path) -> Iterator[Exchange]:
     exchange = Exchange(tmp_path, Rules(fee_basis_points=1000))
     yield exchange
     exchange.close()
+
+
+def exchange_payout(exchange: Exchange, payout_id: str) -> int:
+    return exchange.do(lambda tx, now: payouts.find(tx, payout_id)).seq
 
 
 class Story:
@@ -34,6 +38,9 @@ class Story:
         exchange.accept(self.miner, self.failed)
         exchange.fail(self.miner, self.failed)
         exchange.cancel(self.cancelled)
+        self.asked, self.sent, self.returned = (exchange.payout(self.miner, amount) for amount in (0.1, 0.2, 0.3))
+        exchange.pay(self.sent)
+        exchange.do(lambda tx, now: payouts.reject(tx, now, "operator", self.returned, ""))
         execute = exchange.store.writing.execute
         for name in ("updated", "deleted"):
             execute(f"DROP TRIGGER transfers_are_never_{name}")
@@ -50,6 +57,7 @@ class Story:
         numbers |= {
             "client": self.number(self.client), "escrow": self.number(self.client, held=True),
             "miner": self.number(self.miner), "other": self.number(self.other),
+            **{name: exchange_payout(self.exchange, getattr(self, name)) for name in ("asked", "sent", "returned")},
         }  # fmt: skip
         for statement in sql.split(";"):
             self.exchange.store.writing.execute(statement, numbers | values)
@@ -63,6 +71,7 @@ def story(exchange: Exchange) -> Story:
 #: Puts balances right after postings were tampered with, so that only the other rules can notice.
 REBALANCE = """; UPDATE accounts SET balance = (SELECT coalesce(sum(amount), 0) FROM transfers WHERE credit = accounts.seq)
     - (SELECT coalesce(sum(amount), 0) FROM transfers WHERE debit = accounts.seq)"""
+PAYOUT = "INSERT INTO transfers (at, cause, debit, credit, amount, payout) VALUES "
 POST = "INSERT INTO transfers (at, cause, debit, credit, amount, job) VALUES "
 
 #: What was done, and the job or account, with a part of the fault, that must be named for it.
@@ -117,7 +126,31 @@ CASES: dict[str, tuple[str, str, str]] = {
     "earnings were raised": (
         "UPDATE miners SET earnings = earnings + 1 WHERE seq = :miner", "miner",
         "its earnings are shown as 1.800001, and it was paid 1.8"),
-    "a miner owes": (POST + "(1, 'credit', :miner, 1, 1800001, NULL)" + REBALANCE, "miner", "which is below 0"),
+    "a payout was reserved twice": (
+        PAYOUT + "(1, 'payout', :miner, 3, 100000, :asked)" + REBALANCE, "asked", "was reserved 2 times instead of 1"),
+    "a payout was never reserved": (
+        "DELETE FROM transfers WHERE cause = 'payout' AND payout = :asked" + REBALANCE, "operator (payouts)",
+        "it holds 0, and the open payouts are over 0.1"),
+    "a payout was sent twice": (
+        PAYOUT + "(1, 'payout_paid', 3, 1, 200000, :sent)" + REBALANCE, "sent", "was sent 2 times instead of 1"),
+    "a payout says that it was paid and never left": (
+        "UPDATE payouts SET state = 'paid' WHERE seq = :asked", "asked", "was sent 0 times instead of 1"),
+    "a rejected payout never came back": (
+        "DELETE FROM transfers WHERE cause = 'payout_returned'" + REBALANCE, "returned", "was given back 0 times"),
+    "a rejected payout left all the same": (
+        PAYOUT + "(1, 'payout_paid', 3, 1, 300000, :returned)" + REBALANCE, "returned", "was sent 1 times instead of 0"),
+    "a payout's amount was changed": (
+        "UPDATE payouts SET amount = 1 WHERE seq = :sent", "sent", "is over 0.2, not 0.000001"),
+    "a payout came from somebody else": (
+        "UPDATE transfers SET debit = :other WHERE payout = :asked" + REBALANCE, "asked", "between the wrong accounts"),
+    "a payout has a cause that is none of a payout's": (
+        "UPDATE transfers SET cause = 'credit' WHERE cause = 'payout_paid'" + REBALANCE, "sent",
+        "which is none of a payout's"),
+    "a payout was deleted": (
+        "PRAGMA foreign_keys = OFF; DELETE FROM payouts WHERE seq = :asked", "posting", "it belongs to payout number"),
+    "a payout's posting names none": (
+        "UPDATE transfers SET payout = NULL WHERE cause = 'payout_paid'" + REBALANCE, "posting", "and names no payout"),
+    "a miner owes": (POST + "(1, 'credit', :miner, 1, 1500001, NULL)" + REBALANCE, "miner", "which is below 0"),
     "a cause is unknown": (
         "UPDATE transfers SET cause = 'gift' WHERE cause = 'credit'" + REBALANCE, "posting", "cause gift, which there is not"),
     "a job's posting has a cause that is none of a job's": (
@@ -139,7 +172,7 @@ def test_it_names_what_was_tampered_with(story: Story, case: str) -> None:
         assert [f for f in found if f[0] == "posting" and part in f[2]], found
         return
     owner, _, kind = subject.partition(" ")
-    named = f"{getattr(story, owner)} {kind}".strip() if owner else ""
+    named = f"{getattr(story, owner, owner)} {kind}".strip()
     assert [f for f in found if f[1] == named and part in f[2]], found
 
 
@@ -160,10 +193,10 @@ def test_it_reads_in_batches_and_tells_how_far_it_is(story: Story, monkeypatch: 
     monkeypatch.setattr("pithead.exchange.ledger._STEP", 2)
     told: list[Progress] = []
     found = story.exchange.do(lambda tx, now: ledger.check(tx, told.append))
-    assert (found.faulty, found.jobs, found.accounts) == (0, 5, 6)
+    assert (found.faulty, found.jobs, found.accounts) == (0, 5, 7)
     assert [(step.part, step.done, step.total) for step in told] == [
-        ("accounts", 2, 6), ("accounts", 4, 6), ("accounts", 6, 6), ("jobs", 2, 5), ("jobs", 4, 5), ("jobs", 5, 5),
-        ("postings", 1, 1),
+        ("accounts", 2, 7), ("accounts", 4, 7), ("accounts", 6, 7), ("accounts", 7, 7), ("jobs", 2, 5), ("jobs", 4, 5), ("jobs", 5, 5),
+        ("payouts", 2, 3), ("payouts", 3, 3), ("postings", 1, 1),
     ]  # fmt: skip
 
 

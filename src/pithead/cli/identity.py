@@ -1,0 +1,72 @@
+"""Which miner a command is about, with which key: as named on the command line, or as registered on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from pithead.agent import registration
+from pithead.agent.registration import Registration, Unusable
+from pithead.cli.output import fail
+from pithead.cli.profiles import DEFAULT_URL, SOMEBODY_LOOKS_ON
+from pithead.client import ApiError, MinerClient
+from pithead.client.environment import checked_key, checked_url
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def profile_option(command: F) -> F:
+    return click.option(
+        "--profile",
+        metavar="NAME",
+        envvar="PITHEAD_MINER_PROFILE",
+        default="default",
+        show_default=True,
+        help="Which registration of this machine.",
+    )(command)
+
+
+def identity_options(command: F) -> F:
+    """The options that say which miner, of which coordinator, with which key."""
+    command = click.option("--miner-id", metavar="ID", help="Work as this miner, without a registration here.")(command)
+    command = click.option("--key", metavar="KEY", help="A key in place of the saved one, as after a rotation.")(
+        command
+    )
+    command = click.option("--url", metavar="URL", help="The coordinator, if it has moved.")(command)
+    return profile_option(command)
+
+
+def identity(profile: str, url: str | None, key: str | None, miner_id: str | None) -> Registration:
+    """Which miner to be: as named with id, URL and key, or as registered here."""
+    miner_id = miner_id or os.environ.get("PITHEAD_MINER_ID")
+    if miner_id:
+        key = key or os.environ.get("PITHEAD_KEY")
+        if not key:
+            fail(f"there is no key for {miner_id}; give --key, or set PITHEAD_KEY")
+        to = checked_url(url or os.environ.get("PITHEAD_URL") or DEFAULT_URL)
+        return Registration(url=to, miner_id=miner_id, key=checked_key(key))
+    try:
+        who = registration.load(profile)
+    except Unusable as unusable:
+        fail(str(unusable))
+    elsewhere = os.environ.get("PITHEAD_URL")
+    if not url and elsewhere and checked_url(elsewhere) != checked_url(who.url):
+        # A key goes nowhere but where it is from, unless its owner says so for this very command.
+        fail(f"this miner is registered at {who.url}, but PITHEAD_URL is {elsewhere}; name the right one with --url")
+    # PITHEAD_KEY does not count here: in the same shell it is a client's as a rule, and of no use to a miner.
+    return msgspec.structs.replace(who, url=checked_url(url or who.url), key=checked_key(key or who.key))
+
+
+def client_of(who: Registration) -> MinerClient:
+    return MinerClient(who.url, who.miner_id, who.key, retry_for=SOMEBODY_LOOKS_ON)
+
+
+def not_known(who: Registration, error: ApiError) -> str:
+    return (
+        f"{who.url} does not take {who.miner_id} for one of its miners ({error.detail}); "
+        "if its key was changed give --key, else register again with --force"
+    )
