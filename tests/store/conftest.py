@@ -1,0 +1,69 @@
+"""Every store passes the tests that take `store`; what only one of them can do stands in files of its own."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import pytest
+
+from pithead.exchange.ports import Tx
+from pithead.store.sqlite import SqliteStore, SqliteTx
+
+T = TypeVar("T")
+
+
+class Store(Protocol):
+    """What the tests need of one."""
+
+    def do(self, operation: Callable[[Tx], T]) -> T:
+        """Run it in a transaction of its own: committed, or undone where it raises."""
+
+
+class Sqlite:
+    """The embedded one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = SqliteStore(folder / "pithead.db")
+        # That a commit is on the disk is another test's matter; these make thousands.
+        self.store.writing.execute("PRAGMA synchronous = OFF")
+
+    def do(self, operation: Callable[[Tx], T]) -> T:
+        connection = self.store.writing
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            outcome = operation(SqliteTx(connection))
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        return outcome
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Sqlite]:
+    """An empty database of the embedded kind."""
+    opened = Sqlite(tmp_path)
+    yield opened
+    opened.store.close()
+
+
+@pytest.fixture
+def store(sqlite: Sqlite) -> Store:
+    """An empty database, of each kind in turn."""
+    return sqlite
+
+
+class _Each:
+    """A store's face on which every call is a transaction of its own."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda *args, **more: self._store.do(lambda tx: getattr(tx, name)(*args, **more))
+
+
+@pytest.fixture
+def tx(store: Store) -> Tx:
+    """The store, with every call a transaction of its own: what one wrote is read by another."""
+    return cast(Tx, _Each(store))
