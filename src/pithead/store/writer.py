@@ -52,6 +52,8 @@ class Writer:
 
     def __init__(self, connection: dbapi2.Connection, on_events: Callable[[list[Event]], None]) -> None:
         self._connection = connection
+        # Waiting for somebody else's transaction is done on the event loop (`_turn`), not by SQLite, which would block it.
+        connection.execute("PRAGMA busy_timeout = 0")
         self._on_events = on_events
         self._queue: deque[_Waiting] = deque()
         self._loop = asyncio.get_running_loop()
@@ -129,6 +131,9 @@ class Writer:
             try:
                 waiting.outcome = waiting.operation(tx)
                 events += tx.events
+            except dbapi2.OperationalError:
+                # The disk is full, or fails: nothing of the batch will get there, and SQLite may have undone it already.
+                raise
             except Exception as error:
                 waiting.failure = error
                 execute("ROLLBACK TO operation")
@@ -137,18 +142,23 @@ class Writer:
 
     def _finish(self, batch: list[_Waiting], events: list[Event], error: BaseException | None) -> None:
         """Answer a batch: all of it is durable, or with `error` nothing of it happened."""
-        if error is None:
-            self.commits += 1
-            self.operations += len(batch)
-            if events:
-                self._on_events(events)
-        else:
-            # The disk is full, the database is gone: everybody is told so.
-            events = []
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            for waiting in batch:
-                waiting.failure = StoreError(f"the database did not take the change: {error}")
+        try:
+            if error is None:
+                self.commits += 1
+                self.operations += len(batch)
+                if events:
+                    self._on_events(events)
+            else:
+                # The disk is full, the database is gone: everybody is told so.
+                for waiting in batch:
+                    waiting.failure = StoreError(f"the database did not take the change: {error}")
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+        finally:
+            # Whatever else went wrong, which the event loop logs: nobody waits for ever, and the next batch has its turn.
+            self._answer(batch)
+
+    def _answer(self, batch: list[_Waiting]) -> None:
         for waiting in batch:
             if waiting.future.cancelled():
                 continue
