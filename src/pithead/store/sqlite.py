@@ -1,5 +1,6 @@
 """The embedded store: SQLite through `sqlcipher3`, in WAL mode, every commit on the disk before it is answered."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -43,6 +44,8 @@ class SqliteStore:
             # FULL: a commit is on the disk when it returns. NORMAL could lose commits that were answered.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
+            # Lets what REPLACE deletes meet the triggers too: without it the ledger could be rewritten by that.
+            connection.execute("PRAGMA recursive_triggers = ON")
             connection.execute("PRAGMA cache_size = -65536")
             connection.execute("PRAGMA temp_store = MEMORY")
         except dbapi2.DatabaseError as error:
@@ -67,5 +70,7 @@ class SqliteStore:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        self.writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with contextlib.suppress(dbapi2.DatabaseError):
+            # On a full disk the log stays beside the database, and is read at the next start.
+            self.writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.writing.close()

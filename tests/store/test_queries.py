@@ -1,0 +1,45 @@
+"""The file of queries: each has a sentence of its own, and is found where the code asks for it."""
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from pithead.store import tx
+from pithead.store.queries import POSTGRES, SQLITE
+
+
+def entries(file: str) -> list[tuple[str, list[str]]]:
+    """The names in the file, each with the lines under it."""
+    text = files("pithead.store").joinpath(file).read_text(encoding="utf-8")
+    parts = re.split(r"^-- name: ", text, flags=re.MULTILINE)[1:]
+    return [(part.splitlines()[0], part.splitlines()[1:]) for part in parts]
+
+
+@pytest.mark.parametrize("file", ["queries.sql", "queries_postgres.sql"])
+def test_every_query_has_a_name_and_a_sentence(file: str) -> None:
+    found = entries(file)
+    names = [name for name, _ in found]
+    assert len(names) == len(set(names)), "a name is given once"
+    for name, (sentence, *rest) in found:
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", name)
+        assert re.match(r"-- \S", sentence), f"{name} says nothing"
+        comment = [line for line in [sentence, *rest] if line.startswith("--")]
+        assert comment[-1].rstrip().endswith("."), f"{name}: the sentence ends"
+        assert any(line.strip() and not line.startswith("--") for line in rest), f"{name} asks nothing"
+
+
+def test_every_query_that_the_code_asks_for_exists() -> None:
+    code = Path(tx.__file__).read_text(encoding="utf-8")
+    asked = set(re.findall(r'self\._(?:one|all|do)\(\s*"([a-z_]+)"', code))
+    assert len(asked) > 50
+    assert asked <= SQLITE.keys()
+    assert SQLITE.keys() == POSTGRES.keys()
+
+
+@pytest.mark.parametrize("queries", [SQLITE, POSTGRES], ids=["sqlite", "postgres"])
+def test_every_placeholder_was_filled(queries: dict[str, str]) -> None:
+    for name, sql in queries.items():
+        assert "{" not in sql, name
+        assert ";" not in sql, f"{name} is more than one statement"
