@@ -59,9 +59,14 @@ class ReceiptSigner:
     def __init__(self, file: Path) -> None:
         if not file.exists():
             _write_private(file, _new_signing_key())
-        key = serialization.load_pem_private_key(file.read_bytes(), None)
+        try:
+            key = serialization.load_pem_private_key(file.read_bytes(), None)
+        except (ValueError, TypeError):
+            key = None
         if not isinstance(key, Ed25519PrivateKey):
-            raise StoreError(f"{file} is not an Ed25519 key")
+            raise StoreError(
+                f"{file} is not an Ed25519 key in PEM form; restore it, or move it away to have a new one made"
+            )
         self._key = key
         self.key_id = receipts.key_id(key.public_key())
         self.public_key = key.public_key().public_bytes_raw()
@@ -143,6 +148,12 @@ class Application:
         services = Services(self.coordinator, self.blobs, settings.http.max_body_bytes, settings.http.max_result_bytes)
         self.asgi: ASGIApp = build(services, settings.rate_limits)
         self._care: asyncio.Task[None] | None = None
+        #: When it last said that it is up, by the monotonic clock.
+        self._alive_said = float("-inf")
+        #: When it last looked for blobs that nobody needs, likewise.
+        self._collected = float("-inf")
+        #: Whether the database refused a change, and has taken none since.
+        self._trouble = False
         #: The operator's key, where this start made one: to be shown once.
         self.new_operator_key: str | None = None
 
@@ -166,7 +177,11 @@ class Application:
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._care
             await self.collector.close()
-            await asyncio.shield(self.coordinator.say_alive())
+            try:
+                await asyncio.shield(self.coordinator.say_alive())
+            except StoreError as error:
+                # On a full disk too the rest of the stop is in order; the next start finds an older note.
+                _log.warning("could not note when this coordinator stopped: %s", error)
             await self.database.close()
             self._lock.close()
 
@@ -187,23 +202,33 @@ class Application:
             self.new_operator_key = key
 
     async def _keep_care(self) -> None:
-        last_alive = last_collected = 0.0
         while True:
             await asyncio.sleep(SWEEP_EVERY)
-            try:
-                await self.coordinator.sweep()
-                if time.monotonic() - last_alive >= ALIVE_EVERY:
-                    await self.coordinator.say_alive()
-                    await self.coordinator.pay_out()
-                    last_alive = time.monotonic()
-                if time.monotonic() - last_collected >= COLLECT_EVERY:
-                    last_collected = time.monotonic()
-                    await self.collector.turn()
-            except BlobError as error:
-                _log.warning("could not look for blobs that nobody needs: %s", error)
-            except Exception:
-                # A full disk must not end the care for good: it is tried again at the next turn.
-                _log.exception("could not look after what is due")
+            await self.look_after()
+
+    async def look_after(self) -> None:
+        """One turn of the care. It raises nothing: a full disk must not end the care for good."""
+        try:
+            await self.coordinator.sweep()
+            if time.monotonic() - self._alive_said >= ALIVE_EVERY:
+                await self.coordinator.say_alive()
+                await self.coordinator.pay_out()
+                self._alive_said = time.monotonic()
+                if self._trouble:
+                    self._trouble = False
+                    _log.warning("the database takes changes again")
+            if time.monotonic() - self._collected >= COLLECT_EVERY:
+                self._collected = time.monotonic()
+                await self.collector.turn()
+        except BlobError as error:
+            _log.warning("could not look for blobs that nobody needs: %s", error)
+        except StoreError as error:
+            if not self._trouble:
+                # Once, and not every second.
+                self._trouble = True
+                _log.error("could not look after what is due, and tries again every second: %s", error)
+        except Exception:
+            _log.exception("could not look after what is due")
 
 
 def _has_operator_key(tx: Tx, given: str) -> bool:
@@ -217,7 +242,7 @@ def _lock(folder: Path) -> IO[str]:
     held = (folder / "lock").open("w")
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         held.close()
-        raise StoreError(f"another coordinator uses {folder}: stop it, or choose another folder with --data") from error
+        raise StoreError(f"another coordinator uses {folder}; stop it, or choose another folder with --data") from error
     return held

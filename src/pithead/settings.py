@@ -6,7 +6,7 @@ the TOML file, else it has its default. `pithead settings` prints each with its 
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
@@ -17,6 +17,10 @@ from platformdirs import user_data_path
 
 #: Variables that begin like settings and are none: what the command line reads for itself.
 NOT_SETTINGS: Final = frozenset({"CONFIG", "CONFIG_DIR", "KEY", "URL", "PROFILE"})
+
+
+#: The longest time that makes sense here: a year. Above all, none is infinite.
+_YEAR: Final = 31_536_000
 
 
 def _about(text: str, **bounds: Any) -> Meta:
@@ -37,26 +41,33 @@ class RateLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Leases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a miner may keep a job without a word."""
 
-    ttl: Annotated[float, _about("Seconds that a lease lasts from the accept or the last renewal.", gt=0)] = 120.0
+    ttl: Annotated[float, _about("Seconds that a lease lasts from the accept or the last renewal.", gt=0, le=_YEAR)] = (
+        120.0
+    )
     retry_base: Annotated[
-        float, _about("Seconds of back-off after a job's second failure; they double with each further one.", ge=0)
+        float,
+        _about("Seconds of back-off after a job's second failure; they double with each further one.", ge=0, le=_YEAR),
     ] = 5.0
-    retry_cap: Annotated[float, _about("The longest back-off, in seconds.", ge=0)] = 300.0
+    retry_cap: Annotated[float, _about("The longest back-off, in seconds.", ge=0, le=_YEAR)] = 300.0
     avoid_for: Annotated[
-        float, _about("Seconds for which a job is not offered again to the miner where it failed.", ge=0)
+        float, _about("Seconds for which a job is not offered again to the miner where it failed.", ge=0, le=_YEAR)
     ] = 60.0
 
 
 class Miners(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a miner counts as there."""
 
-    offline_after: Annotated[float, _about("Seconds without a heartbeat after which a miner is offline.", gt=0)] = 180.0
+    offline_after: Annotated[
+        float, _about("Seconds without a heartbeat after which a miner is offline.", gt=0, le=_YEAR)
+    ] = 180.0
 
 
 class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What holds for a job unless its client says otherwise."""
 
-    timeout: Annotated[float, _about("Seconds in which a job must be completed, or it expires.", gt=0)] = 86_400.0
+    timeout: Annotated[float, _about("Seconds in which a job must be completed, or it expires.", gt=0, le=_YEAR)] = (
+        86_400.0
+    )
     max_attempts: Annotated[int, _about("Attempts that may fail or lapse before a job fails.", ge=1, le=100)] = 3
 
 
@@ -117,7 +128,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = "open"
     operator_key: Annotated[
         str,
-        _about("The operator's key, `key_…`. Where it is not set, one is made at the first start and printed once."),
+        # What no header can carry would never be let in.
+        _about(
+            "The operator's key, `key_…`. Where it is not set, one is made at the first start and printed once.",
+            pattern=r"^[!-~]*$(?!\n)",
+        ),
     ] = ""
     fee_basis_points: Annotated[
         int, _about("The operator's share of each payment, in hundredths of a per cent.", ge=0, le=10_000)
@@ -213,15 +228,19 @@ def load(
     if chosen is not None:
         for name, value in _flatten(_read(chosen)):
             if name not in known:
-                raise SettingsError(f"{chosen}: there is no setting {name}{_guess(name, known)}")
+                hint = _guess(name, known) or "; 'pithead settings' lists those that there are"
+                raise SettingsError(f"{chosen}: there is no setting {name}{hint}")
             put(name, _convert(known[name], value, f"{chosen}: {name}", strict=True), str(chosen))
     by_variable = {option.variable: option for option in known.values()}
+    # Without the prefix that makes any two of them alike.
+    bare = {variable.removeprefix("PITHEAD_") for variable in by_variable}
     for variable, text in environment.items():
         if not variable.startswith("PITHEAD_") or variable.removeprefix("PITHEAD_") in NOT_SETTINGS:
             continue
         option = by_variable.get(variable)
         if option is None:
-            warnings.append(f"{variable} is no setting and is ignored{_guess(variable, by_variable)}")
+            hint = _guess(variable.removeprefix("PITHEAD_"), bare, "PITHEAD_")
+            warnings.append(f"{variable} is no setting and is ignored{hint}")
         else:
             put(option.name, _convert(option, text, variable, strict=False), variable)
     for name, value in (given or {}).items():
@@ -234,14 +253,14 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"cannot read {file}: {error.strerror}") from error
+        raise SettingsError(f"cannot read {file}: {error.strerror}; check the path and your rights to it") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} is not valid TOML: {error}") from error
+        raise SettingsError(f"{file} is not valid TOML: {error}; mend it there") from error
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in table.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
@@ -252,12 +271,12 @@ def _convert(option: Option, value: Any, where: str, *, strict: bool) -> Any:
         return msgspec.convert(value, option.type, strict=strict)
     except msgspec.ValidationError as error:
         shown = "" if option.name in SECRETS else f" ({value!r})"
-        raise SettingsError(f"{where}{shown}: {error}. {option.meaning}") from None
+        raise SettingsError(f"{where}{shown}: {error}; its meaning: {option.meaning}") from None
 
 
-def _guess(name: str, known: Mapping[str, Any]) -> str:
+def _guess(name: str, known: Iterable[str], prefix: str = "") -> str:
     close = get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def _build(values: Mapping[str, Any]) -> Settings:

@@ -69,6 +69,10 @@ def test_renewing_all_or_the_named(tx: Tx) -> None:
     assert ends() == [NOW + 120, NOW + 300, NOW + 122, NOW + 120]
     tx.renew(holder, None, NOW + 400)
     assert ends() == [NOW + 400, NOW + 400, NOW + 400, NOW + 120]
+    # A renewal that comes late cuts none short.
+    for names in (None, [jobs[1].id]):
+        tx.renew(holder, names, NOW + 390)
+        assert ends() == [NOW + 400, NOW + 400, NOW + 400, NOW + 120]
 
 
 @pytest.mark.parametrize("names", [None, ["job_0"]])

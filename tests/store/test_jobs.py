@@ -134,7 +134,7 @@ def test_what_a_miner_holds(tx: Tx) -> None:
     job(tx, owner, "queued")
     lease(tx, job(tx, owner, "another's"), other)
     assert sorted(tx.held_jobs(one.seq), key=lambda j: j.seq) == held
-    assert sorted(tx.held(one.seq), key=lambda h: h.job_id) == [Held(j.id, NOW + 120) for j in held]
+    assert sorted(tx.held(one.seq), key=lambda h: h.job_id) == [Held(j.id, NOW + 120, NOW + 1000) for j in held]
     assert [other.job_id for other in tx.held(other.seq)] == ["another's"]
 
 

@@ -60,6 +60,14 @@ def test_a_heartbeat_brings_it_online(tx: Tx) -> None:
     assert found(tx) == msgspec.structs.replace(made, online=True, last_seen_at=NOW + 1, offline_at=NOW + 181)
 
 
+@pytest.mark.parametrize("online", [True, False])
+def test_a_heartbeat_that_is_written_down_late_brings_nobody_back(tx: Tx, online: bool) -> None:
+    made = miner(tx, online=online)
+    tx.heard(made.seq, NOW + 1, NOW + 181)
+    heard = {"last_seen_at": NOW + 1, "offline_at": NOW + 181} if online else {}
+    assert found(tx) == msgspec.structs.replace(made, **heard)
+
+
 @pytest.mark.parametrize("outcome", ["completed", "failed", "lapsed"])
 def test_an_attempt_is_counted_and_the_count_taken_back(tx: Tx, outcome: str) -> None:
     made = miner(tx)
@@ -89,11 +97,10 @@ def test_the_state_in_the_database_is_that_of_the_core(tx: Tx) -> None:
 
 def test_those_that_fell_silent_go_offline(tx: Tx) -> None:
     ends = {"early": NOW, "now": NOW + 1, "late": NOW + 2}
-    for id, offline_at in ends.items():
-        miner(tx, id, offline_at=offline_at)
+    early, now, _ = (miner(tx, id, offline_at=offline_at) for id, offline_at in ends.items())
     miner(tx, "already", online=False, offline_at=NOW)
-    assert tx.mark_offline(NOW + 1) == 2
-    assert tx.mark_offline(NOW + 1) == 0
+    assert sorted(tx.mark_offline(NOW + 1)) == [early.seq, now.seq]
+    assert tx.mark_offline(NOW + 1) == []
     assert [found(tx, id).online for id in ends] == [False, False, True]
 
 

@@ -160,6 +160,8 @@ SCANS: Final = {
     "extend_miners": "once, at the start",
     "due": "of the miners, which are few beside the jobs; an index would cost every heartbeat a write",
     "mark_offline": "likewise",
+    "ledger_sum": "the check of the ledger reads all of it",
+    "ledger_extent": "likewise",
     # Of an index that holds unfinished jobs only:
     "jobs_by_state": "an operator's overview",
     "queued_jobs": "once, at the start",
@@ -174,7 +176,9 @@ def plan(sqlite: Sqlite, name: str) -> list[str]:
 
 
 def scanned(steps: list[str]) -> list[str]:
-    return [step for step in steps if step.startswith("SCAN") and step not in ("SCAN CONSTANT ROW", "SCAN one")]
+    """The steps that go through a table from its beginning; through the rows of a part of the query is no harm."""
+    parts = {step.removeprefix("CO-ROUTINE ") for step in steps if step.startswith("CO-ROUTINE ")} | {"CONSTANT"}
+    return [step for step in steps if step.startswith("SCAN ") and step.split()[1] not in parts]
 
 
 @pytest.mark.parametrize("name", SQLITE)
@@ -182,7 +186,7 @@ def test_no_query_looks_at_a_whole_table_but_those_that_may(sqlite: Sqlite, name
     assert bool(scanned(plan(sqlite, name))) == (name in SCANS), plan(sqlite, name)
 
 
-@pytest.mark.parametrize("name", SQLITE)
+@pytest.mark.parametrize("name", SQLITE.keys() - {"ledger_extent"})
 def test_no_query_ever_looks_at_every_job(sqlite: Sqlite, name: str) -> None:
     """However long the history: at most at the unfinished ones, by a partial index."""
     for step in scanned(plan(sqlite, name)):

@@ -1,14 +1,20 @@
 """`pithead serve`: run a coordinator."""
 
+import asyncio
 import contextlib
 import logging
+import os
+import signal
+import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import uvicorn
 
 from pithead.bootstrap import Application
+from pithead.cli.output import fail
 from pithead.settings import Settings, SettingsError, load
 from pithead.store.errors import StoreError
 
@@ -20,20 +26,53 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._application = application
 
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await super().startup(sockets)  # type: ignore[arg-type]
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take signals from here to the very end.
+
+        Uvicorn's own hands them back, and raises them once more, when the server has stopped: what the application does
+        after that – the last note, the closing of the database – would be torn by it.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             click.echo(f"pithead serves on http://{shown}:{port}", err=True)
 
-    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._application.coordinator.stop()
-        await super().shutdown(sockets)  # type: ignore[arg-type]
+        await super().shutdown(sockets)
 
 
-async def run(settings: Settings) -> None:
-    """Serve until a signal. Raises `StoreError`, and `OSError` where the address cannot be had."""
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen there: one for each address that the name has, but a single one on a free port."""
+    sockets: list[socket.socket] = []
+    try:
+        # A name can be listed twice, and an address can be had once.
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+            if port or not sockets:
+                sockets.append(socket.create_server(address, family=family))
+    except OSError as error:
+        for one in sockets:
+            one.close()
+        fail(f"cannot listen on {host}:{port}: {_why(error)}; choose another with --host or --port")
+    return sockets
+
+
+def _why(error: OSError) -> str:
+    # `create_server` says more in its message than one who reads a line needs.
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
+
+
+async def run(settings: Settings, sockets: list[socket.socket]) -> None:
+    """Serve on these sockets until a signal. Raises `StoreError`."""
     application = Application(settings)
     async with application.running():
         if application.new_operator_key:
@@ -43,7 +82,7 @@ async def run(settings: Settings) -> None:
             application.asgi,
             host=settings.host,
             port=settings.port,
-            log_level=settings.log_level,
+            log_config=None,
             access_log=settings.log_level == "debug",
             lifespan="off",
             proxy_headers=bool(settings.http.trusted_proxies),
@@ -53,9 +92,7 @@ async def run(settings: Settings) -> None:
             date_header=False,
         )
         server = _Server(config, application)
-        await server.serve()
-        if not server.started:
-            raise OSError(f"cannot listen on {settings.host}:{settings.port}")
+        await server.serve(sockets)
 
 
 @click.command()
@@ -79,9 +116,11 @@ def serve(host: str | None, port: int | None, data: str | None, config: Path | N
             click.echo(f"pithead: {warning}", err=True)
         import uvloop
 
+        # Whatever is made from here on is its owner's alone: prompts, results and keys are nobody else's business.
+        os.umask(0o077)
+        # Before anything is opened: a port that cannot be had is found out before a new operator key was shown.
+        sockets = _listen(loaded.settings.host, loaded.settings.port)
         with contextlib.suppress(KeyboardInterrupt):
-            uvloop.run(run(loaded.settings))
+            uvloop.run(run(loaded.settings, sockets))
     except (SettingsError, StoreError) as error:
-        raise click.UsageError(str(error)) from error
-    except OSError as error:
-        raise click.UsageError(f"cannot serve: {error}") from error
+        fail(str(error))

@@ -7,6 +7,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from pithead.cli.output import fail
 from pithead.settings import SECRETS, SettingsError, load, options, value_of
 
 
@@ -19,7 +20,7 @@ def settings(data: str | None, config: Path | None, as_json: bool) -> None:
     try:
         loaded = load({"data": data}, file=config)
     except SettingsError as error:
-        raise click.UsageError(str(error)) from error
+        fail(str(error))
     rows = []
     for option in options():
         value = value_of(loaded.settings, option.name)

@@ -49,7 +49,7 @@ class SqliteStore:
             connection.execute("PRAGMA cache_size = -65536")
             connection.execute("PRAGMA temp_store = MEMORY")
         except dbapi2.DatabaseError as error:
-            raise StoreError(f"cannot open the database {self._path}: {error}") from error
+            raise StoreError(f"cannot open the database {self._path}: {error}; check the file and its disk") from error
         return connection
 
     def peek(self, read: Callable[[SqliteTx], T]) -> T:
