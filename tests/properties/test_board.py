@@ -3,6 +3,7 @@
 The board knows the rules only by how it is built; this test is what holds the two together.
 """
 
+from collections import Counter
 from typing import Any
 
 import hypothesis.strategies as st
@@ -11,7 +12,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.unit.core.examples import job, miner
 
-from pithead.core.board import Board
+from pithead.core.board import Board, Kind, key_of, kind_of
 from pithead.core.jobs import Job
 from pithead.core.matching import ANY, avoids, misfit, resting
 from pithead.core.miners import Miner
@@ -44,7 +45,9 @@ class Boards(RuleBasedStateMachine):
         self.numbers = 0
         self.queue: dict[int, Job] = {}
         self.gone: list[Job] = []
-        self.board = Board()
+        # A narrow window, so that most jobs are in the tail.
+        self.board = Board(window=3)
+        self.reading: list[tuple[Kind, list[Job], bool]] = []
 
     def _some(self, which: int) -> Job:
         return list(self.queue.values())[which % len(self.queue)]
@@ -64,7 +67,54 @@ class Boards(RuleBasedStateMachine):
             rests = 5.0 if self.numbers % 3 == 0 else 0.0
             new = job(**given, seq=self.numbers, not_before=self.now + rests, deadline=self.now + 500)
             self.queue[new.seq] = new
-        self.board = Board(reversed(self.queue.values()), self.now)
+        self.board = Board(window=3)
+        self.reading = []
+        ready = [one for one in self.queue.values() if one.not_before <= self.now]
+        for kind, count in Counter(map(kind_of, ready)).items():
+            self.board.expect(kind, count)
+        for one in self.queue.values():
+            if one.not_before > self.now:
+                self.board.add(one, self.now)
+
+    @rule(limit=st.sampled_from([3, 5]), at_once=st.booleans())
+    def feed(self, limit: int, at_once: bool) -> None:
+        """What is hungry is read from the database; the board may hear of other things before it gets it."""
+        for kind in self.board.hungry():
+            after = self.board.begin_fill(kind)
+            behind = sorted(
+                (
+                    one
+                    for one in self.queue.values()
+                    if kind_of(one) == kind and one.not_before <= self.now and (after is None or key_of(one) > after)
+                ),
+                key=key_of,
+            )
+            self.reading.append((kind, behind[:limit], len(behind) < limit))
+            if at_once:
+                self.arrive()
+
+    @precondition(lambda self: self.reading)
+    @rule()
+    def arrive(self) -> None:
+        kind, found, last = self.reading.pop()
+        self.board.fill(kind, found, last=last)
+
+    def full(self, miner: Miner, limit: int) -> None:
+        """Fill what the miner is to be shown."""
+        while self.reading:
+            self.arrive()
+        rounds = 0
+        while kinds := self.board.short(miner, limit):
+            rounds += 1
+            assert rounds < 100, "filling it does not still its hunger"
+            for kind in kinds:
+                after = self.board.begin_fill(kind)
+                behind = [
+                    one
+                    for one in self.queue.values()
+                    if kind_of(one) == kind and one.not_before <= self.now and (after is None or key_of(one) > after)
+                ]
+                self.board.fill(kind, sorted(behind, key=key_of)[:limit], last=len(behind) < limit)
 
     @precondition(lambda self: self.queue)
     @rule(which=st.integers(0, 50))
@@ -93,14 +143,18 @@ class Boards(RuleBasedStateMachine):
     @precondition(lambda self: self.queue)
     @rule(which=st.integers(0, 50))
     def tell_it_again(self, which: int) -> None:
-        """What it knows already changes nothing."""
-        self.board.add(self._some(which), self.now)
+        """What it has already changes nothing."""
+        one = self._some(which)
+        if one in self.board:
+            self.board.add(one, self.now)
 
     @precondition(lambda self: self.gone)
     @rule(which=st.integers(0, 50))
     def remove_again(self, which: int) -> None:
         """What it does not know is no error."""
-        self.board.remove(self.gone[which % len(self.gone)])
+        one = self.gone[which % len(self.gone)]
+        if self.board.has_all_of(kind_of(one)):
+            self.board.remove(one)
 
     @rule(seconds=st.sampled_from([1.0, 5.0, 31.0]))
     def time_passes(self, seconds: float) -> None:
@@ -113,6 +167,7 @@ class Boards(RuleBasedStateMachine):
 
     @rule(miner=miners, limit=st.sampled_from([1, 2, 100]))
     def offer(self, miner: Miner, limit: int) -> None:
+        self.full(miner, limit)
         fitting = [one for one in self.queue.values() if one.not_before <= self.now and misfit(miner, one) is None]
         offered = [one for one in fitting if resting(one, self.now) is None and not avoids(one, miner.seq, self.now)]
         offered.sort(key=lambda one: (-one.priority, one.seq))

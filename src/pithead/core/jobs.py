@@ -85,8 +85,11 @@ HELD: Final = frozenset({State.ASSIGNED, State.RUNNING, State.UPLOADING})
 FINISHED: Final = frozenset(state for state, out in TRANSITIONS.items() if not out)
 
 
-class Job(msgspec.Struct, frozen=True):
-    """A job as it stands. Times are seconds since the epoch, money is millionths."""
+class Job(msgspec.Struct, frozen=True, gc=False):
+    """A job as it stands. Times are seconds since the epoch, money is millionths.
+
+    It holds nothing that could refer back to it, so the garbage collector need not look at the many there are.
+    """
 
     seq: int  #: Its number: the order of submission.
     id: str
@@ -125,7 +128,7 @@ class Job(msgspec.Struct, frozen=True):
     failure_reason: str | None = None
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One lease of one job, and how it ended."""
 
     job: int

@@ -5,14 +5,15 @@ the events of committed transactions, on the event loop's thread, and all of it 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from hmac import compare_digest
 from typing import Final, Protocol, TypeVar
 
 import msgspec
 
 from pithead.core import matching
-from pithead.core.board import Board
+from pithead.core.board import Board, Kind
 from pithead.core.jobs import Job, State, is_finished
 from pithead.core.miners import Miner
 from pithead.exchange import jobs, miners, payouts, presence, upkeep
@@ -24,6 +25,8 @@ from pithead.exchange.presence import Presence
 from pithead.exchange.rules import Rules
 
 T = TypeVar("T")
+
+_log = logging.getLogger("pithead")
 
 #: Keys kept in memory at the most; far more than a coordinator has miners.
 _MOST_KEYS: Final = 500_000
@@ -43,9 +46,6 @@ class Database(Protocol):
 
     def due(self, now: float) -> Awaitable[bool]:
         """Whether any lease, deadline or miner is due."""
-
-    def queued_jobs(self) -> Awaitable[Iterable[Job]]:
-        """The whole queue."""
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -74,6 +74,7 @@ class Coordinator:
         self._key_changes = 0
         self._job_waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._offer_waiters: dict[asyncio.Future[None], Miner] = {}
+        self._filling: asyncio.Future[None] | None = None
         self._stopping = False
 
     def now(self) -> float:
@@ -84,7 +85,13 @@ class Coordinator:
         """Take up where the last coordinator stopped; the seconds in which none was up."""
         self._database = database
         away = await self.run(upkeep.resume)
-        self.board = Board(await database.queued_jobs(), self.now())
+        now = self.now()
+        kinds, resting = await database.read(lambda tx: (tx.queued_kinds(now), tx.queued_resting(now)))
+        for kind, count in kinds:
+            self.board.expect(kind, count)
+        for job in resting:
+            self.board.add(job, now)
+        await self._fill(self.board.hungry())
         return away
 
     def stop(self) -> None:
@@ -121,6 +128,8 @@ class Coordinator:
                         self._keys.pop(known, None)
                 case _:
                     pass
+        if self._filling is None and self.board.is_hungry:
+            self._filling = asyncio.ensure_future(self._feed())
 
     def _job_changed(self, before: Job | None, after: Job, now: float) -> None:
         if before is not None and before.state is State.QUEUED:
@@ -170,6 +179,33 @@ class Coordinator:
             self._keys_of.clear()
         self._keys[found.digest] = found
         self._keys_of.setdefault(found.id, set()).add(found.digest)
+
+    # -- the board's supply
+
+    async def _feed(self) -> None:
+        """Fill what runs low. What cannot be read now is tried again by the sweep."""
+        try:
+            before: list[Kind] = []
+            # A kind that is as hungry as before, with nothing to be had, is looked after at the next sweep.
+            while (kinds := self.board.hungry()) and kinds != before:
+                await self._fill(kinds)
+                before = kinds
+        except Exception:
+            _log.exception("could not read the next jobs of the queue")
+        finally:
+            self._filling = None
+
+    async def _fill(self, kinds: Sequence[Kind], at_least: int = 0) -> None:
+        limit = max(self.board.window, at_least)
+        for kind in kinds:
+            now, after, found, last = self._clock(), self.board.begin_fill(kind), list[Job](), False
+            try:
+                found = await self.peek(lambda tx, kind=kind, after=after, now=now: tx.queued(kind, after, now, limit))  # type: ignore[misc]
+                last = len(found) < limit
+            finally:
+                self.board.fill(kind, found, last=last)
+            if found:
+                self._wake_miners(found[0], self._clock())
 
     # -- heartbeats
 
@@ -225,8 +261,11 @@ class Coordinator:
         miner, held = await self.peek(load)
         if matching.unready(miner, held):
             return []
-        # No more than it may take: accepting beyond `max_concurrent` would be refused.
-        return self.board.best(miner, self._clock(), limit)
+        offered = self.board.best(miner, self._clock(), limit)
+        if len(offered) < limit and (kinds := self.board.short(miner, limit)):
+            await self._fill(kinds, limit)
+            offered = self.board.best(miner, self._clock(), limit)
+        return offered
 
     async def finished(self, job_id: str, client_id: str | None, wait: float) -> Job:
         """The job, as soon as it is finished or `wait` seconds are over. Raises `NotFound`."""
@@ -257,6 +296,8 @@ class Coordinator:
         now = self._clock()
         for job in self.board.wake(now):
             self._wake_miners(job, now)
+        if self._filling is None:
+            await self._feed()
         while await self._database.due(self._clock()):
             swept = await self.run(lambda tx, at: upkeep.sweep(tx, at, self.rules))
             if not swept.more:

@@ -5,6 +5,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from pithead.core import board
+from pithead.core.board import Kind
 from pithead.core.bookkeeping import Account, Posting, Priced
 from pithead.core.jobs import Attempt, Job
 from pithead.core.miners import Miner
@@ -277,6 +279,15 @@ class Tx(Protocol):
     def jobs_page(self, where: JobFilter, before: int | None, limit: int) -> list[Job]: ...
     def jobs_by_state(self) -> dict[str, int]:
         """How many unfinished jobs there are in each state."""
+
+    def queued_kinds(self, now: float) -> list[tuple[Kind, int]]:
+        """The kinds of the queued jobs that are in no back-off, and how many there are of each."""
+
+    def queued(self, kind: Kind, after: board.Key | None, now: float, limit: int) -> list[Job]:
+        """Those of one kind in the board's order, from behind `after` on (`None`: from the first)."""
+
+    def queued_resting(self, now: float) -> list[Job]:
+        """The queued jobs that are in back-off."""
 
     def held(self, miner: int) -> list[Held]: ...
     def held_jobs(self, miner: int) -> list[Job]: ...

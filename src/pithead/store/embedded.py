@@ -1,10 +1,9 @@
 """The embedded database as a coordinator uses it: one writer, a reader for short looks, threads for long reads."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from pithead.core.jobs import Job
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
 from pithead.store.sqlite import SqliteStore
@@ -31,9 +30,6 @@ class Embedded:
 
     async def due(self, now: float) -> bool:
         return self._store.peek(lambda tx: tx.due(now))
-
-    async def queued_jobs(self) -> Iterable[Job]:
-        return self._store.peek(lambda tx: tx.queued_jobs())
 
     async def close(self) -> None:
         """Finish what is queued, and leave a database that is one file."""

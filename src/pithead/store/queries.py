@@ -4,12 +4,13 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
 from pithead.core import payouts
 from pithead.core.bookkeeping import Posting
-from pithead.core.jobs import FINISHED, HELD, Attempt, Job, State
+from pithead.core.jobs import Attempt, Job
 from pithead.core.miners import Miner
 from pithead.core.payouts import Payout
 from pithead.exchange.ports import Client, Key
@@ -25,11 +26,7 @@ def _states(wanted: Sequence[StrEnum]) -> str:
 
 
 def _substitutions() -> dict[str, str]:
-    filled = {
-        "{HELD}": _states([s for s in State if s in HELD]),
-        "{OPEN}": _states([s for s in State if s not in FINISHED]),
-        "{OPEN_PAYOUT}": _states([s for s in payouts.State if s in payouts.OPEN]),
-    }
+    filled = {"{OPEN_PAYOUT}": _states([s for s in payouts.State if s in payouts.OPEN])}
     for name, entity in _ENTITIES.items():
         columns = entity.__struct_fields__
         for suffix, some in (("", columns), (".but_seq", tuple(c for c in columns if c != "seq"))):
@@ -68,3 +65,10 @@ SHARED: Final = ("queries.sql", "queries_ledger.sql")
 SQLITE: Final = load(*SHARED)
 #: All queries by name, as `psycopg` takes them.
 POSTGRES: Final = {name: _for_psycopg(sql) for name, sql in load(*SHARED, "queries_postgres.sql").items()}
+
+
+@cache
+def setting(sql: str, names: tuple[str, ...]) -> str:
+    """The query with `{changes}` as assignments to these columns, in its own way of naming values."""
+    form = "{0} = %({0})s" if "%(seq)s" in sql else "{0} = :{0}"
+    return sql.replace("{changes}", ", ".join(form.format(name) for name in names) or "seq = seq")

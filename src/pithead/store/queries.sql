@@ -1,5 +1,6 @@
 -- Every query of the store: a name, a sentence, and the text. {job}, {miner} … are the columns of that entity, in the
--- order of its struct; {HELD} and {OPEN} are the states as the partial indexes spell them, so that those are used.
+-- order of its struct. A job is unfinished while finished_at is NULL and held while lease_expires_at is not: the partial
+-- indexes say it in these words.
 -- Written in what SQLite and PostgreSQL both understand; the few that cannot be have a counterpart in
 -- queries_postgres.sql. Truth is TRUE and FALSE, a sum is cast to BIGINT, least and greatest are a CASE.
 
@@ -130,14 +131,8 @@ SELECT {job} FROM jobs WHERE id = :id
 SELECT body FROM inputs WHERE job = :job
 
 -- name: save_job
--- Move a job on, if it is still where it was: this is what makes a claim one atomic step.
-UPDATE jobs SET state = :state, attempts = :attempts, failures = :failures, not_before = :not_before,
-    avoid_miner = :avoid_miner, avoid_until = :avoid_until, miner = :miner, lease_token = :lease_token,
-    accepted_at = :accepted_at, lease_expires_at = :lease_expires_at, lease_limit_at = :lease_limit_at,
-    progress = :progress, progress_message = :progress_message, finished_at = :finished_at,
-    completed_attempt = :completed_attempt, result_hash = :result_hash, result_size = :result_size,
-    failure_kind = :failure_kind, failure_reason = :failure_reason
-WHERE seq = :seq AND state = :was_state AND attempts = :was_attempts
+-- Move a job on, if it is still where it was: this is what makes a claim one atomic step. {changes} are what moved.
+UPDATE jobs SET {changes} WHERE seq = :seq AND state = :was_state AND attempts = :was_attempts
 
 -- name: job_details
 -- Who has or had the job, and what was measured.
@@ -160,34 +155,59 @@ ORDER BY seq DESC LIMIT :limit
 -- name: client_open_jobs_page
 -- Some of a client's unfinished jobs, the newest first, however many it has finished.
 SELECT {job} FROM jobs
-WHERE client = :client AND seq < :before AND state IN {OPEN} AND state = :state AND (:model IS NULL OR model = :model)
+WHERE client = :client AND seq < :before AND finished_at IS NULL AND state = :state AND (:model IS NULL OR model = :model)
 ORDER BY seq DESC LIMIT :limit
 
 -- name: jobs_by_state
 -- How many unfinished jobs there are in each state.
-SELECT state, count(*) FROM jobs WHERE state IN {OPEN} GROUP BY state
+SELECT state, count(*) FROM jobs WHERE finished_at IS NULL GROUP BY state
 
--- name: queued_jobs
--- The whole queue, to fill the board at the start.
-SELECT {job} FROM jobs WHERE state IN {OPEN} AND state = 'queued'
+-- name: queued_kinds
+-- How many queued jobs there are of each kind, to set up the board at the start: read off the index alone.
+SELECT gpu_type, model, gpu_count, rate, count(*) FROM jobs WHERE state = 'queued'
+GROUP BY gpu_type, model, gpu_count, rate
+
+-- name: resting_kinds
+-- … and how many of them are in back-off.
+SELECT gpu_type, model, gpu_count, rate, count(*) FROM jobs WHERE state = 'queued' AND not_before > 0 AND not_before > :now
+GROUP BY gpu_type, model, gpu_count, rate
+
+-- name: queued_resting
+-- The queued jobs that are in back-off.
+SELECT {job} FROM jobs WHERE state = 'queued' AND not_before > 0 AND not_before > :now
+
+-- name: queued
+-- The first queued jobs of a kind.
+SELECT {job} FROM jobs
+WHERE gpu_type = :gpu_type AND model = :model AND gpu_count = :gpu_count AND rate = :rate AND state = 'queued'
+    AND not_before <= :now
+ORDER BY priority DESC, seq LIMIT :limit
+
+-- name: queued_after
+-- The queued jobs of a kind behind a certain one. The first condition on the priority is there for the index.
+SELECT {job} FROM jobs
+WHERE gpu_type = :gpu_type AND model = :model AND gpu_count = :gpu_count AND rate = :rate AND state = 'queued'
+    AND not_before <= :now
+    AND priority <= :priority AND (priority < :priority OR seq > :seq)
+ORDER BY priority DESC, seq LIMIT :limit
 
 -- name: held
 -- A miner's leases.
-SELECT id, lease_expires_at, lease_limit_at FROM jobs WHERE miner = :miner AND state IN {HELD}
+SELECT id, lease_expires_at, lease_limit_at FROM jobs WHERE miner = :miner AND lease_expires_at IS NOT NULL
 
 -- name: held_jobs
 -- The jobs that a miner holds.
-SELECT {job} FROM jobs WHERE miner = :miner AND state IN {HELD}
+SELECT {job} FROM jobs WHERE miner = :miner AND lease_expires_at IS NOT NULL
 
 -- name: renew_all
 -- Renew all leases of a miner; one that runs longer already is not cut short.
 UPDATE jobs SET lease_expires_at = CASE WHEN lease_limit_at < :expires_at THEN lease_limit_at ELSE :expires_at END
-WHERE miner = :miner AND state IN {HELD} AND lease_expires_at < :expires_at
+WHERE miner = :miner AND lease_expires_at IS NOT NULL AND lease_expires_at < :expires_at
 
 -- name: renew_one
 -- Renew one lease of a miner, likewise.
 UPDATE jobs SET lease_expires_at = CASE WHEN lease_limit_at < :expires_at THEN lease_limit_at ELSE :expires_at END
-WHERE id = :id AND miner = :miner AND state IN {HELD} AND lease_expires_at < :expires_at
+WHERE id = :id AND miner = :miner AND lease_expires_at IS NOT NULL AND lease_expires_at < :expires_at
 
 -- name: add_attempt
 -- A lease was given.
@@ -232,7 +252,7 @@ SELECT blob FROM attempts WHERE job = :job AND number = :number
 
 -- name: is_orphan
 -- Whether no attempt will ever name a blob. A finished job takes no uploads, and needs no parts of them.
-SELECT NOT EXISTS (SELECT 1 FROM jobs WHERE id = :job_id AND state IN {OPEN})
+SELECT NOT EXISTS (SELECT 1 FROM jobs WHERE id = :job_id AND finished_at IS NULL)
     AND NOT EXISTS (SELECT 1 FROM attempts a JOIN jobs j ON j.seq = a.job WHERE j.id = :job_id AND a.blob = :blob)
 
 -- name: add_notice
@@ -255,11 +275,11 @@ VALUES (:owner, :key, :now, :fingerprint, :status, :body)
 
 -- name: lapsed
 -- Held jobs whose lease has run out.
-SELECT {job} FROM jobs WHERE lease_expires_at <= :now AND state IN {HELD} ORDER BY lease_expires_at LIMIT :limit
+SELECT {job} FROM jobs WHERE lease_expires_at <= :now AND lease_expires_at IS NOT NULL ORDER BY lease_expires_at LIMIT :limit
 
 -- name: overdue
 -- Unfinished jobs whose time is up.
-SELECT {job} FROM jobs WHERE deadline <= :now AND state IN {OPEN} ORDER BY deadline LIMIT :limit
+SELECT {job} FROM jobs WHERE deadline <= :now AND finished_at IS NULL ORDER BY deadline LIMIT :limit
 
 -- name: mark_offline
 -- Miners whose time without a heartbeat is up go offline.
@@ -267,8 +287,8 @@ UPDATE miners SET online = FALSE WHERE online AND offline_at <= :now RETURNING s
 
 -- name: due
 -- Whether any lease, deadline or miner is due at `now`.
-SELECT EXISTS (SELECT 1 FROM jobs WHERE lease_expires_at <= :now AND state IN {HELD})
-    OR EXISTS (SELECT 1 FROM jobs WHERE deadline <= :now AND state IN {OPEN})
+SELECT EXISTS (SELECT 1 FROM jobs WHERE lease_expires_at <= :now AND lease_expires_at IS NOT NULL)
+    OR EXISTS (SELECT 1 FROM jobs WHERE deadline <= :now AND finished_at IS NULL)
     OR EXISTS (SELECT 1 FROM miners WHERE online AND offline_at <= :now)
 
 -- name: prune_notices
@@ -291,7 +311,7 @@ INSERT INTO meta (key, value) VALUES ('alive_at', :now) ON CONFLICT (key) DO UPD
 -- Time in which no coordinator was up counts against no lease.
 UPDATE jobs SET lease_expires_at = lease_expires_at + :seconds, lease_limit_at = lease_limit_at + :seconds,
     deadline = deadline + :seconds
-WHERE state IN {HELD}
+WHERE lease_expires_at IS NOT NULL
 
 -- name: extend_miners
 -- … and against no miner.

@@ -53,7 +53,7 @@ SELECT a.seq, a.owner, a.kind, a.balance,
     CAST((SELECT coalesce(sum(amount), 0) FROM transfers WHERE credit = a.seq)
        - (SELECT coalesce(sum(amount), 0) FROM transfers WHERE debit = a.seq) AS BIGINT),
     CAST(CASE a.kind
-        WHEN 'escrow' THEN (SELECT coalesce(sum(price), 0) FROM jobs WHERE client = a.seq - 1 AND state IN {OPEN})
+        WHEN 'escrow' THEN (SELECT coalesce(sum(price), 0) FROM jobs WHERE client = a.seq - 1 AND finished_at IS NULL)
         WHEN 'miner' THEN coalesce((SELECT earnings FROM miners WHERE seq = a.seq), 0)
         WHEN 'payouts' THEN (SELECT coalesce(sum(amount), 0) FROM payouts WHERE state IN {OPEN_PAYOUT})
         ELSE 0 END AS BIGINT),

@@ -4,10 +4,14 @@ What differs between databases is not here but in the queries that are given to 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import astuple
 
+from pithead.core import board
+from pithead.core.board import Kind
 from pithead.core.jobs import HELD, Attempt, Job, State
 from pithead.core.miners import Admission, Miner
 from pithead.core.money import Transfer
@@ -26,11 +30,16 @@ from pithead.exchange.ports import (
     Settlement,
 )
 from pithead.store.ledger import TOP, LedgerReads, payout_of
+from pithead.store.queries import setting
 
 _STATE: Final = {str(s): s for s in State}
 _ADMISSION: Final = {str(a): a for a in Admission}
 _JOB_STATE_AT: Final = Job.__struct_fields__.index("state")
 _JOB_FLAG_AT: Final = Job.__struct_fields__.index("require_result")
+_MINER_MODELS_AT: Final = Miner.__struct_fields__.index("models")
+_MINER_ADMISSION_AT: Final = Miner.__struct_fields__.index("admission")
+_MINER_DRAINING_AT: Final = Miner.__struct_fields__.index("draining")
+_MINER_ONLINE_AT: Final = Miner.__struct_fields__.index("online")
 _OPEN_STATES: Final = HELD | {State.QUEUED}
 
 
@@ -42,13 +51,18 @@ def _job(row: Sequence[Any]) -> Job:
 
 
 def _miner(row: Sequence[Any]) -> Miner:
-    fields = dict(zip(Miner.__struct_fields__, row, strict=True))
-    models = fields["models"]
-    fields["models"] = None if models is None else frozenset(msgspec.json.decode(models))
-    fields["admission"] = _ADMISSION[fields["admission"]]
-    fields["draining"] = bool(fields["draining"])
-    fields["online"] = bool(fields["online"])
-    return Miner(**fields)
+    fields = list(row)
+    fields[_MINER_MODELS_AT] = _models(fields[_MINER_MODELS_AT])
+    fields[_MINER_ADMISSION_AT] = _ADMISSION[fields[_MINER_ADMISSION_AT]]
+    fields[_MINER_DRAINING_AT] = bool(fields[_MINER_DRAINING_AT])
+    fields[_MINER_ONLINE_AT] = bool(fields[_MINER_ONLINE_AT])
+    return Miner(*fields)
+
+
+@lru_cache(maxsize=10_000)
+def _models(text: str | None) -> frozenset[str] | None:
+    # Few lists of models are many miners': they share one set.
+    return None if text is None else frozenset(msgspec.json.decode(text))
 
 
 def _miner_row(miner: Miner) -> dict[str, Any]:
@@ -238,9 +252,14 @@ class SqlTx(LedgerReads):
         return bytes(self._one("job_input", job=job)[0])
 
     def save_job(self, before: Job, after: Job) -> bool:
-        row = msgspec.structs.asdict(after)
-        row["state"] = str(after.state)
-        return self._do("save_job", was_state=str(before.state), was_attempts=before.attempts, **row) == 1
+        # Only what changed is written: an index over columns that are not named is not touched.
+        pairs = zip(Job.__struct_fields__, astuple(before), astuple(after), strict=True)
+        values = {name: now for name, was, now in pairs if was is not now and was != now}
+        if "state" in values:
+            values["state"] = str(after.state)
+        query = setting(self._queries["save_job"], tuple(values))
+        values["seq"], values["was_state"], values["was_attempts"] = before.seq, str(before.state), before.attempts
+        return int(self._execute(query, values).rowcount) == 1
 
     def job_details(self, job: Job) -> Details:
         return Details(*self._one("job_details", job=job.seq, miner=job.miner, attempt=job.completed_attempt))
@@ -255,6 +274,22 @@ class SqlTx(LedgerReads):
 
     def jobs_by_state(self) -> dict[str, int]:
         return dict(self._all("jobs_by_state"))
+
+    def queued_kinds(self, now: float) -> list[tuple[Kind, int]]:
+        counts = {Kind(*kind): int(count) for *kind, count in self._all("queued_kinds")}
+        for *kind, count in self._all("resting_kinds", now=now):
+            counts[Kind(*kind)] -= int(count)
+        return [(kind, count) for kind, count in counts.items() if count]
+
+    def queued_resting(self, now: float) -> list[Job]:
+        return [_job(row) for row in self._all("queued_resting", now=now)]
+
+    def queued(self, kind: Kind, after: board.Key | None, now: float, limit: int) -> list[Job]:
+        if after is None:
+            rows = self._all("queued", now=now, limit=limit, **kind._asdict())
+        else:
+            rows = self._all("queued_after", now=now, priority=-after[0], seq=after[1], limit=limit, **kind._asdict())
+        return [_job(row) for row in rows]
 
     def held(self, miner: int) -> list[Held]:
         return [Held(*row) for row in self._all("held", miner=miner)]
@@ -370,7 +405,3 @@ class SqlTx(LedgerReads):
     def due(self, now: float) -> bool:
         """Whether any lease, deadline or miner is due."""
         return bool(self._one("due", now=now)[0])
-
-    def queued_jobs(self) -> list[Job]:
-        """The whole queue."""
-        return [_job(row) for row in self._all("queued_jobs")]
