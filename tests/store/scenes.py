@@ -6,7 +6,7 @@ import msgspec
 from tests.unit.core import examples
 from tests.unit.core.examples import NOW
 
-from pithead.core.jobs import Attempt, Job, State
+from pithead.core.jobs import FINISHED, HELD, Attempt, Job, State
 from pithead.core.leases import take
 from pithead.core.miners import Miner
 from pithead.exchange.ports import Client, Tx
@@ -42,7 +42,13 @@ def lease(tx: Tx, job: Job, holder: Miner, now: float = NOW) -> tuple[Job, Attem
 
 
 def moved(tx: Tx, job: Job, state: State, **over: Any) -> Job:
-    """The job moved on."""
+    """The job moved on: with a lease where it is held, and with its end where it is finished."""
+    if state not in HELD:
+        over = {"lease_token": None, "lease_expires_at": None, "lease_limit_at": None} | over
+    elif job.lease_expires_at is None:
+        over = {"lease_token": "lease", "lease_expires_at": NOW + 120, "lease_limit_at": NOW + 1000} | over
+    if state in FINISHED:
+        over = {"finished_at": NOW} | over
     after = msgspec.structs.replace(job, state=state, **over)
     assert tx.save_job(job, after)
     return after

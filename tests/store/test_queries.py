@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pithead.store import tx
-from pithead.store.queries import POSTGRES, SQLITE
+from pithead.store.queries import POSTGRES, SQLITE, setting
 
 
 def entries(file: str) -> list[tuple[str, list[str]]]:
@@ -41,5 +41,6 @@ def test_every_query_that_the_code_asks_for_exists() -> None:
 @pytest.mark.parametrize("queries", [SQLITE, POSTGRES], ids=["sqlite", "postgres"])
 def test_every_placeholder_was_filled(queries: dict[str, str]) -> None:
     for name, sql in queries.items():
-        assert "{" not in sql, name
+        # Those of `save_job` are filled in for each kind of change.
+        assert "{" not in setting(sql, ("state",)), name
         assert ";" not in sql, f"{name} is more than one statement"

@@ -13,11 +13,13 @@ from sqlcipher3 import dbapi2
 from tests.store.conftest import Sqlite
 from tests.store.scenes import NOW, client, job, miner
 
+from pithead.core.board import key_of, kind_of
+from pithead.core.jobs import Job
 from pithead.core.money import FEES, ISSUED, Transfer
 from pithead.exchange.ports import Tx
 from pithead.store.embedded import Embedded
 from pithead.store.errors import StoreError
-from pithead.store.queries import SQLITE
+from pithead.store.queries import SQLITE, setting
 from pithead.store.sqlite import SqliteStore
 
 
@@ -165,13 +167,14 @@ SCANS: Final = {
     "miners_due": "of the miners, while their payouts are due",
     # Of an index that holds unfinished jobs only:
     "jobs_by_state": "an operator's overview",
-    "queued_jobs": "once, at the start",
-    "extend_leases": "once, at the start",
+    "queued_kinds": "once, at the start",
+    "resting_kinds": "once, at the start",
 }
 
 
 def plan(sqlite: Sqlite, name: str) -> list[str]:
-    sql = SQLITE[name]
+    # As `save_job` is asked when a job is taken.
+    sql = setting(SQLITE[name], ("state", "attempts", "miner", "lease_token", "lease_expires_at"))
     values = dict.fromkeys(re.findall(r":(\w+)", sql), 1)
     return [row[3] for row in sqlite.store.writing.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()]
 
@@ -192,7 +195,7 @@ def test_no_query_ever_looks_at_every_job(sqlite: Sqlite, name: str) -> None:
     """However long the history: at most at the unfinished ones, by a partial index."""
     for step in scanned(plan(sqlite, name)):
         assert "SCAN jobs" not in step or re.fullmatch(
-            r"SCAN jobs USING (COVERING )?INDEX jobs_(open|deadline|held|lease)", step
+            r"SCAN jobs USING (COVERING )?INDEX jobs_(open|deadline|held|lease|queue)", step
         )
 
 
@@ -200,7 +203,8 @@ def test_no_query_ever_looks_at_every_job(sqlite: Sqlite, name: str) -> None:
     ("name", "index"),
     [("job_by_id", "sqlite_autoindex_jobs_1"), ("save_job", "INTEGER PRIMARY KEY"), ("held", "jobs_held"),
      ("renew_all", "jobs_held"), ("renew_one", "sqlite_autoindex_jobs_1"), ("lapsed", "jobs_lease"),
-     ("overdue", "jobs_deadline"), ("client_jobs_page", "jobs_client"), ("client_open_jobs_page", "jobs_open"),
+     ("overdue", "jobs_deadline"), ("queued", "jobs_queue"), ("queued_after", "jobs_queue"),
+     ("queued_resting", "jobs_resting"), ("client_jobs_page", "jobs_client"), ("client_open_jobs_page", "jobs_open"),
      ("newest_attempt", "PRIMARY KEY"), ("attempt_by_token", "PRIMARY KEY"), ("key", "PRIMARY KEY"),
      ("miner_by_id", "sqlite_autoindex_miners_1"), ("balance", "INTEGER PRIMARY KEY"), ("notices", "PRIMARY KEY")],
 )  # fmt: skip
@@ -223,6 +227,28 @@ def test_whether_anything_is_due(sqlite: Sqlite) -> None:
     assert (due(NOW + 39), due(NOW + 40)) == (False, True)
 
 
-def test_the_whole_queue(sqlite: Sqlite) -> None:
-    made = sqlite.do(lambda tx: [job(tx, owner, f"job_{n}") for owner in [client(tx)] for n in range(5)])
-    assert sorted(sqlite.store.peek(lambda tx: tx.queued_jobs()), key=lambda one: one.seq) == made
+def test_the_queue_is_read_by_kind_in_the_order_of_the_board(sqlite: Sqlite) -> None:
+    def queued(after: Job | None = None, limit: int = 10) -> list[Job]:
+        return sqlite.store.peek(
+            lambda tx: tx.queued(kind_of(made[0]), None if after is None else key_of(after), NOW, limit)
+        )
+
+    priorities = [0, 5, 0, -1, 5]
+    made = sqlite.do(
+        lambda tx: [
+            job(tx, owner, f"job_{n}", priority=priority)
+            for owner in [client(tx)]
+            for n, priority in enumerate(priorities)
+        ]
+    )
+    sqlite.do(lambda tx: job(tx, client(tx, "other"), "another", model="another"))
+    resting = sqlite.do(lambda tx: job(tx, client(tx, "third"), "resting", not_before=NOW + 5))
+    ordered = [made[n] for n in (1, 4, 0, 2, 3)]
+    assert queued() == ordered
+    assert queued(limit=2) == ordered[:2]
+    for number, one in enumerate(ordered):
+        assert queued(after=one) == ordered[number + 1 :]
+    kinds = dict(sqlite.store.peek(lambda tx: tx.queued_kinds(NOW)))
+    assert kinds == {kind_of(made[0]): 5, kind_of(made[0])._replace(model="another"): 1}
+    assert sqlite.store.peek(lambda tx: tx.queued_resting(NOW)) == [resting]
+    assert sqlite.store.peek(lambda tx: tx.queued_resting(NOW + 5)) == []
