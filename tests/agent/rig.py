@@ -91,20 +91,27 @@ def answered(status: int, retry_after: int | None = None, kind: str = "about:bla
 class Gate:
     """Holds a call until it is opened."""
 
-    def __init__(self, line: "Line", name: str) -> None:
-        self._line, self._name = line, name
+    def __init__(self, line: "Line", name: str, *, answer: bool) -> None:
+        self._line, self._name, self._answer = line, name, answer
         self._open = asyncio.Event()
         #: Whether a call waits at it.
         self.reached = False
 
     async def __call__(self, forward: Forward) -> httpx.Response:
+        if self._answer:
+            response = await forward()
+            await self._wait()
+            return response
+        await self._wait()
+        return await forward()
+
+    async def _wait(self) -> None:
         self._line.count(self._name, -1)
         self.reached = True
         try:
             await self._open.wait()
         finally:
             self._line.count(self._name, +1)
-        return await forward()
 
     def open(self) -> None:
         self._open.set()
@@ -129,9 +136,9 @@ class Line(httpx.AsyncBaseTransport):
         """What becomes of the next calls of that name."""
         self._faults.setdefault(name, deque()).extend(faults)
 
-    def gate(self, name: str) -> Gate:
-        """Hold the next call of that name."""
-        gate = Gate(self, name)
+    def gate(self, name: str, *, answer: bool = False) -> Gate:
+        """Hold the next call of that name, or the answer to it."""
+        gate = Gate(self, name, answer=answer)
         self.next(name, gate)
         return gate
 

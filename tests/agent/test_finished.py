@@ -8,7 +8,8 @@ import pytest
 from tests.agent.rig import Rig, Work, answered, lost_answer, lost_request
 from tests.http.exchange import body, hash_of
 
-from pithead.wire.miners import FailureKind
+from pithead.agent.spool import Spool
+from pithead.wire.miners import FailureKind, Metrics
 
 
 async def paid_once(rig: Rig, work: Work, data: bytes) -> None:
@@ -168,6 +169,46 @@ async def test_a_result_that_is_never_taken_fails_the_attempt(dark: Rig) -> None
         assert dark.spooled() == []
         # Its place is free again.
         await life.given()
+
+
+async def test_bytes_that_never_arrive_as_they_were_fail_the_attempt(rig: Rig) -> None:
+    async def torn(forward: Any) -> Any:
+        return await rig.miner.upload(work.job, b"something else")
+
+    async with rig.life() as life:
+        work = await life.given(max_attempts=1)
+        rig.line.next("result", *[torn] * 3)
+        work.done(b"as it was")
+        await rig.settled()
+        assert len([said for said in rig.line.said if said.name == "result"]) == 3
+        job = await rig.client.job(work.job)
+        assert (job["status"], job["failure"]["kind"]) == ("failed", "error")
+        assert "the result was not taken: " in job["failure"]["reason"]
+        assert rig.spooled() == []
+
+
+async def test_a_job_that_the_coordinator_does_not_know_is_let_go(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    async with rig.life() as life:
+        work = await life.given()
+        rig.line.next("result", answered(404))
+        work.done()
+        await rig.settled()
+        assert rig.spooled() == []
+        assert rig.line.calls("fail") == []
+        assert f"{work.job} was not taken: so it is" in caplog.text
+
+
+async def test_of_two_attempts_at_one_job_each_comes_to_its_end(rig: Rig) -> None:
+    await rig.miner.beat()
+    job = await rig.client.submit()
+    token = (await rig.miner.take(job))["lease_token"]
+    for lease in (token, "lease_of-another-time"):
+        Spool(rig.spool).add(job, lease, lease.encode(), Metrics())
+    async with rig.life():
+        await rig.passes(20)
+        assert rig.spooled() == []
+        assert [said for said in rig.line.said if said.name == "release"] == []
+    assert (await rig.client.job(job))["result_hash"] == hash_of(token.encode())
 
 
 async def test_bytes_that_are_gone_from_the_disk_fail_the_attempt(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

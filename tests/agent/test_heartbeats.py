@@ -158,6 +158,20 @@ async def test_a_job_that_is_being_accepted_is_known(rig: Rig) -> None:
         assert work.assignment.attempt == 1
 
 
+async def test_a_job_that_is_delivered_while_a_heartbeats_answer_is_on_its_way_is_known(rig: Rig) -> None:
+    async with rig.life() as life:
+        work = await life.given()
+        gate = rig.line.gate("heartbeat", answer=True)
+        await rig.passes(15)
+        assert gate.reached
+        work.done()
+        await rig.settled()
+        gate.open()
+        await rig.settled()
+        assert len(rig.line.calls("complete")) == 1
+        assert [said for said in rig.line.said if said.name == "release"] == []
+
+
 async def test_telemetry_comes_along_and_a_driver_that_hangs_holds_nothing_up(rig: Rig) -> None:
     hangs, done = asyncio.Event(), False
     loop = asyncio.get_running_loop()

@@ -84,7 +84,8 @@ class Agent:
         self._telemetry, self._clock = telemetry, clock
         self._line = Line(pace, clock)
         self._rhythm = Rhythm(pace.heartbeat, clock)
-        self._held: dict[str, _Held] = {}
+        #: Of one job there may be two: what an earlier life left of it, twice taken, waits under both leases.
+        self._held: set[_Held] = set()
         #: Jobs that were asked for, while the answer is not here.
         self._accepting: set[str] = set()
         #: Set whenever a job is done or out of the agent's hands, or an interruption came.
@@ -172,7 +173,7 @@ class Agent:
             if taken == free:
                 break
             # One that is being delivered late is offered too, to us as to everybody.
-            if offer.job_id not in self._held:
+            if offer.job_id not in self._names():
                 taken += await self._accept(offer.job_id)
         return taken
 
@@ -195,14 +196,15 @@ class Agent:
         return True
 
     def _hold(self, held: _Held) -> _Held:
-        self._held[held.job_id] = held
+        self._held.add(held)
         return held
 
     def _let_go(self, held: _Held) -> None:
-        # It may be held anew meanwhile, under another lease.
-        if self._held.get(held.job_id) is held:
-            del self._held[held.job_id]
+        self._held.discard(held)
         self._changed.set()
+
+    def _names(self) -> set[str]:
+        return {held.job_id for held in self._held}
 
     # -- one job
 
@@ -306,32 +308,32 @@ class Agent:
 
         async def call() -> HeartbeatAnswer:
             # Anew for each try: what is held changes meanwhile.
-            known.update(self._held, self._accepting)
-            return await self._client.heartbeat(sorted(self._held) or None, telemetry)
+            known.update(self._names(), self._accepting)
+            return await self._client.heartbeat(sorted(self._names()) or None, telemetry)
 
         answer = await self._line.insist(call)
         for stop in answer.stop:
             self._stop(stop)
-        known.update(self._held, self._accepting)
+        known.update(self._names(), self._accepting)
         for lease in answer.leases:
             if lease.job_id not in known and lease.job_id not in self._strays:
                 log.warning("%s is held without being known here: handed back", lease.job_id)
                 self._strays[lease.job_id] = self._group.create_task(
                     self._hand_back_stray(lease.job_id), name=f"not {lease.job_id}"
                 )
-        now = self._clock()
-        mine = ((lease.expires_in, self._held.get(lease.job_id)) for lease in answer.leases)
-        self._rhythm.answered(Lease(left, held.ends - now) for left, held in mine if held is not None)
+        now, ends = self._clock(), {held.job_id: held.ends for held in self._held}
+        mine = (lease for lease in answer.leases if lease.job_id in ends)
+        self._rhythm.answered(Lease(lease.expires_in, ends[lease.job_id] - now) for lease in mine)
         if answer.miner_status != self._status:
             log.info("the coordinator has this miner as %s", answer.miner_status)
             self._status = answer.miner_status
 
     def _stop(self, stop: Stop) -> None:
-        held = self._held.get(stop.job_id)
-        # What is done is delivered all the same: only the coordinator can tell whether it comes too late.
-        if held is not None and held.task is not None and not held.done:
-            held.stopped = stop.reason
-            held.task.cancel()
+        for held in self._held:
+            # What is done is delivered all the same: only the coordinator can tell whether it comes too late.
+            if held.job_id == stop.job_id and held.task is not None and not held.done:
+                held.stopped = stop.reason
+                held.task.cancel()
 
     async def _hand_back(self, held: _Held) -> None:
         await self._say(lambda: self._client.release(held.job_id, held.token or None), held)
@@ -357,21 +359,21 @@ class Agent:
         """Wait for what is held, or hand it back once asked to; whether all of it was finished and delivered."""
         while self._held and not self._stopping:
             # What is on the disk can wait for the next run.
-            only_deliveries = all(held.on_disk for held in self._held.values())
+            only_deliveries = all(held.on_disk for held in self._held)
             try:
                 async with asyncio.timeout(self._pace.farewell if only_deliveries else None):
                     await self._until_changed()
             except TimeoutError:
                 if self._line.away:
                     break
-        back = [held for held in self._held.values() if not held.done]
+        back = [held for held in self._held if not held.done]
         await _cancelled(*(held.task for held in back if held.task is not None))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pace.farewell if self._held else None):
                 await asyncio.gather(*(self._hand_back(held) for held in back))
-                while any(held.done for held in self._held.values()):
+                while any(held.done for held in self._held):
                     await self._until_changed()
-        late = [held for held in self._held.values() if held.done]
+        late = [held for held in self._held if held.done]
         for held in late:
             where = "it is on the disk, and the next run delivers it" if held.on_disk else "its result is lost"
             log.warning("%s is done but not delivered: %s", held.job_id, where)
