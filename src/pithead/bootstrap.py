@@ -72,6 +72,7 @@ class ReceiptSigner:
         self.public_key = key.public_key().public_bytes_raw()
 
     def sign(self, receipt: receipts.Receipt) -> str:
+        """The signature, in base64."""
         return receipts.sign(receipt, self._key)
 
 

@@ -15,8 +15,10 @@ import msgspec
 from msgspec import Meta
 from platformdirs import user_data_path
 
-#: Variables that begin like settings and are none: what the command line reads for itself.
-NOT_SETTINGS: Final = frozenset({"CONFIG", "CONFIG_DIR", "KEY", "URL", "PROFILE"})
+#: Variables that begin like settings and are none: what the command line and the agent read for themselves.
+NOT_SETTINGS: Final = frozenset(
+    {"CONFIG", "CONFIG_DIR", "KEY", "URL", "PROFILE", "MINER_ID", "MINER_PROFILE", "MODELS_DIR"}
+)
 
 
 #: The longest time that makes sense here: a year. Above all, none is infinite.

@@ -73,6 +73,7 @@ class Inventory:
 
     @property
     def has_gpu(self) -> bool:
+        """Whether it is more than a processor."""
         return self.gpu_type != "cpu"
 
 

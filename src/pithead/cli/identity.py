@@ -20,6 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def profile_option(command: F) -> F:
+    """The option that says which registration of this machine is meant."""
     return click.option(
         "--profile",
         metavar="NAME",
@@ -62,10 +63,12 @@ def identity(profile: str, url: str | None, key: str | None, miner_id: str | Non
 
 
 def client_of(who: Registration) -> MinerClient:
+    """The SDK with this miner's key."""
     return MinerClient(who.url, who.miner_id, who.key, retry_for=SOMEBODY_LOOKS_ON)
 
 
 def not_known(who: Registration, error: ApiError) -> str:
+    """What to say where the coordinator does not know the miner or its key."""
     return (
         f"{who.url} does not take {who.miner_id} for one of its miners ({error.detail}); "
         "if its key was changed give --key, else register again with --force"

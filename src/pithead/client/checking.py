@@ -24,6 +24,7 @@ class Checking:
         self._rest = self._last = b""
 
     def write(self, chunk: bytes, /) -> None:
+        """Some more of the answer."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             # A line is told of once there is another after it: the last one is the outcome.

@@ -59,6 +59,7 @@ class Part:
         self._hash = hashlib.sha256()
 
     def write(self, chunk: bytes, /) -> None:
+        """Some more of the bytes."""
         self._file.write(chunk)
         self._hash.update(chunk)
 

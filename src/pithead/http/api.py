@@ -59,6 +59,7 @@ class Call:
 
     @property
     def exchange(self) -> Coordinator:
+        """The exchange, as this process runs it."""
         return self.services.coordinator
 
     @property
