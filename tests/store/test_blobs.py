@@ -1,6 +1,8 @@
 """What every blob store guarantees: a blob appears whole and durable or not at all, and its bytes never change."""
 
 import asyncio
+import os
+import threading
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from obstore.store import LocalStore, MemoryStore
 from tests.buckets import Service
 
 from pithead.exchange.blobs import BlobError, Blobs, Entry, NoSuchBlob
+from pithead.store import blobs as module
 from pithead.store.blobs import LocalBlobs
 from pithead.store.objects import ObjectBlobs
 from pithead.store.places import open_blobs
@@ -115,6 +118,32 @@ async def test_a_put_that_is_cancelled_leaves_nothing(blobs: Blobs) -> None:
         await task
     assert await blobs.size("ab/job_1-1-c0") is None
     assert await listed(blobs) == []
+
+
+async def test_a_file_is_not_closed_under_a_write_that_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number would be another file's by then: the database's, for all we know."""
+    begun, let_go = threading.Event(), threading.Event()
+    wrote: list[int] = []
+
+    def slow(descriptor: int, data: bytes) -> None:
+        begun.set()
+        assert let_go.wait(10)
+        wrote.append(os.write(descriptor, data))
+
+    monkeypatch.setattr(module, "_write_all", slow)
+    task = asyncio.create_task(LocalBlobs(tmp_path / "blobs").put("ab/job_1-1-c0", Source(b"bytes")()))
+    assert await asyncio.to_thread(begun.wait, 10)
+    for _ in range(2):  # whoever is impatient may say it twice
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    let_go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert wrote == [5]
+    assert not [file for file in (tmp_path / "blobs").rglob("*") if file.is_file()]
 
 
 async def test_what_is_not_there(blobs: Blobs) -> None:

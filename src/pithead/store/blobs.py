@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from pithead.exchange.blobs import BATCH, BlobError, Entry, NoSuchBlob
+
+T = TypeVar("T")
 
 #: Bytes are gathered to this size before they go to the disk, and read in pieces of it, off the event loop.
 _CHUNK: Final = 1 << 20
@@ -45,8 +47,8 @@ class LocalBlobs:
             try:
                 try:
                     async for data in gathered(chunks, _CHUNK):
-                        await asyncio.to_thread(_write_all, descriptor, data)
-                    await asyncio.to_thread(_finish, descriptor, temporary, final)
+                        await _in_thread(_write_all, descriptor, data)
+                    await _in_thread(_finish, descriptor, temporary, final)
                 finally:
                     os.close(descriptor)
             except BaseException as error:
@@ -65,7 +67,7 @@ class LocalBlobs:
             raise _said(error) from error
         try:
             while start < end:
-                data = await asyncio.to_thread(os.pread, descriptor, min(_CHUNK, end - start), start)
+                data = await _in_thread(os.pread, descriptor, min(_CHUNK, end - start), start)
                 if not data:
                     raise BlobError(f"blob {name} ends at byte {start}, before {end}")
                 start += len(data)
@@ -124,6 +126,23 @@ async def gathered(chunks: AsyncGenerator[bytes], size: int) -> AsyncGenerator[b
             yield bytes(buffer)
             buffer.clear()
     yield bytes(buffer)
+
+
+async def _in_thread(work: Callable[..., T], *args: Any) -> T:
+    """Run it in a thread, and see it through also where the caller is cancelled.
+
+    Else its descriptor would be closed under it, and the number soon be another file's, which it would go on writing to.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # Looked at: the cancellation is what counts now.
+        raise
 
 
 def _said(error: OSError) -> BlobError:
