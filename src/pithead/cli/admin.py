@@ -51,6 +51,13 @@ def _limit(function: F) -> F:
     return option(function)
 
 
+def _repeatable(function: F) -> F:
+    option = click.option(
+        "--idempotency-key", metavar="TEXT", help="Repeating it with the same key gives the same answer."
+    )
+    return option(function)
+
+
 def _first(found: Iterable[T], limit: int) -> list[T]:
     return list(islice(found, limit))
 
@@ -61,10 +68,11 @@ def _first(found: Iterable[T], limit: int) -> list[T]:
 @command(_client, "create")
 @click.argument("name")
 @click.option("--credit", default="0", metavar="AMOUNT", show_default=True, help="What it can spend.")
-def create_client(name: str, credit: str) -> None:
+@_repeatable
+def create_client(name: str, credit: str, idempotency_key: str | None) -> None:
     """Make a client. Its key is shown this once."""
     with connection().admin() as operator:
-        made = operator.create_client(name, credit)
+        made = operator.create_client(name, credit, idempotency_key=idempotency_key)
     emit(made, lambda: facts(client_id=made.client_id, api_key=made.api_key, balance=made.balance))
 
 
@@ -91,7 +99,7 @@ def show(client_id: str) -> None:
 @click.argument("client_id")
 @click.argument("amount")
 @click.option("--note", default="", help="For the audit log.")
-@click.option("--idempotency-key", metavar="TEXT", help="Repeating it with the same key credits nothing more.")
+@_repeatable
 def credit_client(client_id: str, amount: str, note: str, idempotency_key: str | None) -> None:
     """Add to a client's balance. To take away, put -- before the negative amount."""
     with connection().admin() as operator:
@@ -253,10 +261,11 @@ def _show_miner(view: MinerView) -> None:
 @command(_key, "rotate")
 @click.argument("account_id")
 @click.option("--grace", type=click.FloatRange(0), default=0.0, help="Seconds for which the old keys go on working.")
-def rotate_key(account_id: str, grace: float) -> None:
+@_repeatable
+def rotate_key(account_id: str, grace: float, idempotency_key: str | None) -> None:
     """Make a new key, shown this once; the old ones end."""
     with connection().admin() as operator:
-        made = operator.rotate_key(account_id, grace)
+        made = operator.rotate_key(account_id, grace, idempotency_key=idempotency_key)
     emit(made, lambda: facts(account_id=made.account_id, api_key=made.api_key))
 
 
@@ -272,10 +281,11 @@ def revoke_keys(account_id: str) -> None:
 @command(_token, "create")
 @click.option("--uses", type=click.IntRange(1), default=1, show_default=True, help="How many may register with it.")
 @click.option("--expires-in", type=float, default=604_800.0, help="Seconds for which it works; a week by default.")
-def create_token(uses: int, expires_in: float) -> None:
+@_repeatable
+def create_token(uses: int, expires_in: float, idempotency_key: str | None) -> None:
     """Make a token, shown this once."""
     with connection().admin() as operator:
-        made = operator.create_enrollment_token(uses, expires_in)
+        made = operator.create_enrollment_token(uses, expires_in, idempotency_key=idempotency_key)
     emit(
         made,
         lambda: facts(enrollment_token=made.enrollment_token, uses=made.uses, expires=moment(made.expires_at)),

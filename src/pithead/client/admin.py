@@ -29,13 +29,14 @@ from pithead.wire.payouts import PayoutPage, PayoutView
 class AdminClient(Keyed):
     """What the operator can do. URL, key, `timeout` and `retry_for` as for `Client`.
 
-    Four calls are not safe to repeat and are tried again only where the coordinator cannot have carried them out:
-    `create_client`, `rotate_key`, `create_enrollment_token`, and a miner's registration. They raise `Unanswered`.
+    Every call is safe to repeat: those that make something carry an idempotency key, of your own if you give one. But
+    whoever rotates the very key that the call is made with should give it a `grace`: without one it ends at once, and a
+    lost answer cannot be asked for again.
     """
 
-    def create_client(self, name: str, credit: Price = 0) -> ClientCreated:
+    def create_client(self, name: str, credit: Price = 0, *, idempotency_key: str | None = None) -> ClientCreated:
         """A new client, with some credit. Its key is shown this once."""
-        return self._run(calls.create_client(name, credit))
+        return self._run(calls.create_client(name, credit, idempotency_key))
 
     def clients(self, *, limit: int | None = None, cursor: str | None = None) -> ClientPage:
         """A page of clients, the newest first."""
@@ -164,17 +165,19 @@ class AdminClient(Keyed):
         """Set both limits of a miner: a number, 0 for none, `None` for the coordinator's setting."""
         return self._run(calls.set_limits(miner_id, requests_per_minute, job_operations_per_minute))
 
-    def rotate_key(self, account_id: str, grace: float = 0.0) -> NewKey:
+    def rotate_key(self, account_id: str, grace: float = 0.0, *, idempotency_key: str | None = None) -> NewKey:
         """A new key, shown this once. The old ones go on working for `grace` seconds."""
-        return self._run(calls.rotate_key(account_id, grace))
+        return self._run(calls.rotate_key(account_id, grace, idempotency_key))
 
     def revoke_keys(self, account_id: str) -> Revoked:
         """End all keys of a miner or a client."""
         return self._run(calls.revoke_keys(account_id))
 
-    def create_enrollment_token(self, uses: int = 1, expires_in: float = 604_800.0) -> EnrollmentToken:
+    def create_enrollment_token(
+        self, uses: int = 1, expires_in: float = 604_800.0, *, idempotency_key: str | None = None
+    ) -> EnrollmentToken:
         """A token to register with, shown this once; it works for `expires_in` seconds."""
-        return self._run(calls.create_enrollment_token(uses, expires_in))
+        return self._run(calls.create_enrollment_token(uses, expires_in, idempotency_key))
 
     def jobs(
         self,

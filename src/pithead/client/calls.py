@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from pithead.client.core import Call, Repeat, Reply, as_json
+from pithead.client.core import Call, Reply, as_json
 from pithead.client.errors import Misused
 from pithead.client.results import Part, verified
 from pithead.wire import jobs, ledger, miners, payouts
@@ -25,8 +25,6 @@ T = TypeVar("T")
 Price = int | float | str | Decimal
 
 _ENDPOINTS: Final = {endpoint.name: endpoint for endpoint in ENDPOINTS}
-#: Calls that make something new each time and take no idempotency key.
-_NOT_REPEATABLE: Final = {"register_miner", "create_client", "rotate_key", "create_enrollment_token"}
 #: A result of this many bytes or more is gone on with after its upload broke off; a smaller one is sent again.
 RESUME_FROM: Final = 8 << 20
 
@@ -85,7 +83,6 @@ def make(
     **path: str,
 ) -> Call[T]:
     endpoint = _ENDPOINTS[name]
-    repeat: Repeat = "unsent" if name in _NOT_REPEATABLE else "always"
     sent = {key: value for key, value in (headers or {}).items() if value is not None}
     if body is not None and not isinstance(body, bytes | Path):
         body = encode(body)
@@ -97,7 +94,6 @@ def make(
         query={key: str(value) for key, value in (query or {}).items() if value is not None},
         headers=sent,
         body=body,
-        repeat=repeat,
         hold=hold,
     )
 
@@ -202,8 +198,8 @@ def my_ledger(account: Account, limit: int | None, cursor: str | None) -> Call[l
 # ---- The miner's side
 
 
-def register(request: miners.RegisterMiner) -> Call[miners.Registered]:
-    return answered(miners.Registered, "register_miner", body=request)
+def register(request: miners.RegisterMiner, idempotency_key: str | None) -> Call[miners.Registered]:
+    return answered(miners.Registered, "register_miner", body=request, headers=once(idempotency_key))
 
 
 def register_request(**fields: Any) -> miners.RegisterMiner:

@@ -7,25 +7,20 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import httpx
 import msgspec
 
-from pithead.client.errors import BadAnswer, Unanswered, Unreachable, api_error
+from pithead.client.errors import BadAnswer, Unreachable, api_error
 from pithead.wire.base import Problem
 
 T = TypeVar("T")
-
-#: When a call may be tried again: `always`, since repeating it changes nothing; or `unsent`, only where the coordinator
-#: cannot have carried it out.
-Repeat = Literal["always", "unsent"]
 
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 10.0
 
 _TRANSIENT: Final = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
-_UNSENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _OVERLOADED: Final = (502, 503, 504)
 
 
@@ -68,7 +63,6 @@ class Call(Generic[T]):
     offset: int = 0
     #: What tells at which byte to begin, asked before each attempt: an upload that broke off is gone on with.
     resume: Call[Any] | None = None
-    repeat: Repeat = "always"
     #: Seconds for which the coordinator may hold the call; added to the time-out.
     hold: float = 0.0
     #: Seconds for retries, where less than the client's own.
@@ -110,8 +104,8 @@ def _may_repeat(call: Call[T], outcome: Outcome) -> bool:
     if isinstance(outcome, Reply):
         if call.resume is not None and outcome.status == 409 and "upload-offset" in outcome.headers:
             return True  # Somebody else went on with it, or a newer part replaced the old one: look again.
-        return outcome.status == 429 or (outcome.status in _OVERLOADED and call.repeat == "always")
-    return isinstance(outcome, _TRANSIENT if call.repeat == "always" else _UNSENT)
+        return outcome.status == 429 or outcome.status in _OVERLOADED
+    return isinstance(outcome, _TRANSIENT)
 
 
 def retry_after(reply: Reply) -> float | None:
@@ -132,8 +126,7 @@ def conclude(call: Call[T], outcome: Outcome, url: str) -> T:
     """What the caller gets of the last attempt. Raises `ApiError`, `Unreachable` or `BadAnswer`."""
     if not isinstance(outcome, Reply):
         why = str(outcome).strip() or type(outcome).__name__
-        received = call.repeat == "unsent" and not isinstance(outcome, _UNSENT)
-        raise (Unanswered if received else Unreachable)(url=url, why=why) from outcome
+        raise Unreachable(url=url, why=why) from outcome
     if 200 <= outcome.status < 300:
         return call.finish(outcome)
     if outcome.status < 400:

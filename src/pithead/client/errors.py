@@ -31,13 +31,6 @@ class Unreachable(PitheadError):
     why: str
 
 
-class Unanswered(Unreachable):
-    """the coordinator at {url} gave no answer ({why}); the call may have been carried out, so look before you repeat it
-
-    Only of the few calls that are not safe to repeat: registration, a new client, a new key, a new enrolment token.
-    """
-
-
 class BadAnswer(PitheadError):
     """{url} does not answer like a Pithead coordinator ({why}); check the URL"""
 

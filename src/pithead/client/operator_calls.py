@@ -14,8 +14,9 @@ from pithead.wire import admin, jobs, ledger, miners, payouts
 _IN_LINES: Final = {"Accept": "application/x-ndjson, application/problem+json"}
 
 
-def create_client(name: str, credit: Price) -> Call[admin.ClientCreated]:
-    return answered(admin.ClientCreated, "create_client", body={"name": name, "credit": exact(credit, "credit")})
+def create_client(name: str, credit: Price, idempotency_key: str | None) -> Call[admin.ClientCreated]:
+    body = {"name": name, "credit": exact(credit, "credit")}
+    return answered(admin.ClientCreated, "create_client", body=body, headers=once(idempotency_key))
 
 
 def list_clients(limit: int | None, cursor: str | None) -> Call[admin.ClientPage]:
@@ -104,17 +105,18 @@ def set_limits(miner_id: str, requests: int | None, operations: int | None) -> C
     return answered(miners.MinerView, "set_limits", body=body, miner_id=miner_id)
 
 
-def rotate_key(account_id: str, grace: float) -> Call[admin.NewKey]:
-    return answered(admin.NewKey, "rotate_key", body=admin.RotateKey(grace=grace), account_id=account_id)
+def rotate_key(account_id: str, grace: float, idempotency_key: str | None) -> Call[admin.NewKey]:
+    body = admin.RotateKey(grace=grace)
+    return answered(admin.NewKey, "rotate_key", body=body, headers=once(idempotency_key), account_id=account_id)
 
 
 def revoke_keys(account_id: str) -> Call[admin.Revoked]:
     return answered(admin.Revoked, "revoke_keys", account_id=account_id)
 
 
-def create_enrollment_token(uses: int, expires_in: float) -> Call[admin.EnrollmentToken]:
+def create_enrollment_token(uses: int, expires_in: float, idempotency_key: str | None) -> Call[admin.EnrollmentToken]:
     body = admin.CreateEnrollmentToken(uses=uses, expires_in=expires_in)
-    return answered(admin.EnrollmentToken, "create_enrollment_token", body=body)
+    return answered(admin.EnrollmentToken, "create_enrollment_token", body=body, headers=once(idempotency_key))
 
 
 def list_all_jobs(

@@ -194,14 +194,15 @@ class MinerClient(SyncDriver):
         timeout: float = 30.0,
         retry_for: float = 60.0,
         transport: httpx.BaseTransport | None = None,
+        idempotency_key: str | None = None,
         **fields: Any,
     ) -> Registered:
         """Register a machine, given as a `RegisterMiner` or by its fields. The key in the answer is shown this once.
 
-        Tried again only where the coordinator cannot have carried it out; else raises `Unanswered`.
+        With an `idempotency_key` of your own, which nobody else can come upon, registering again gives the same miner.
         """
         with SyncDriver(url, None, timeout=timeout, retry_for=retry_for, transport=transport) as driver:
-            return driver._run(calls.register(request or calls.register_request(**fields)))
+            return driver._run(calls.register(request or calls.register_request(**fields), idempotency_key))
 
     def get(self) -> MinerView:
         """The miner as it stands."""

@@ -322,8 +322,11 @@ class Tx(Protocol):
     def notices(self, miner: int) -> list[Notice]: ...
 
     # -- idempotency
-    def kept(self, owner: str, key: str) -> Kept | None: ...
-    def keep(self, owner: str, key: str, now: float, answer: Kept) -> None: ...
+    def claim_answer(self, owner: str, name: str, now: float, fingerprint: bytes) -> Kept | None:
+        """Take this name of the owner's for an answer to come; `None` if it was free, else what is kept under it."""
+
+    def keep_answer(self, owner: str, name: str, status: int, body: bytes) -> None:
+        """Keep the answer under a name that was claimed in this transaction."""
 
     # -- care
     def lapsed(self, now: float, limit: int) -> list[Job]:

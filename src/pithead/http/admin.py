@@ -1,7 +1,7 @@
 """The operator's side."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 import pithead
 from pithead.core.money import units
@@ -9,7 +9,7 @@ from pithead.exchange import accounts, jobs, miners
 from pithead.exchange.ids import new_id, new_key, new_token
 from pithead.exchange.ports import JobFilter, Tx
 from pithead.http import shapes
-from pithead.http.api import Call, handles
+from pithead.http.api import Call, Operation, handles
 from pithead.http.jobs import page as jobs_page
 from pithead.wire import admin as wire
 from pithead.wire.jobs import ClientView, JobPage, JobView
@@ -30,7 +30,7 @@ def _cut(found: Sequence[N], limit: int) -> tuple[Sequence[N], str | None]:
 
 
 @handles("create_client")
-async def create_client(call: Call) -> wire.ClientCreated:
+async def create_client(call: Call) -> Operation:
     body: wire.CreateClient = call.body
     client_id, key = new_id("client"), new_key()
 
@@ -38,7 +38,7 @@ async def create_client(call: Call) -> wire.ClientCreated:
         client = accounts.create_client(tx, now, call.caller.id, client_id, key, body.name, body.credit)
         return wire.ClientCreated(client_id=client.id, api_key=key, balance=units(tx.balance(client.seq)))
 
-    return await call.exchange.run(operation)
+    return operation
 
 
 @handles("list_clients")
@@ -58,7 +58,7 @@ async def get_client(call: Call) -> ClientView:
 
 
 @handles("credit_client")
-async def credit_client(call: Call) -> Callable[[Tx, float], Any]:
+async def credit_client(call: Call) -> Operation:
     body: wire.Credit = call.body
     actor, client_id = call.caller.id, call.path["client_id"]
     return lambda tx, now: shapes.client_view(
@@ -98,22 +98,22 @@ async def inspect_miner(call: Call) -> wire.MinerDetail:
 
 
 @handles("approve_miner")
-async def approve(call: Call) -> MinerView:
+async def approve(call: Call) -> Operation:
     rules, actor, miner_id = call.exchange.rules, call.caller.id, call.path["miner_id"]
-    return shapes.miner_view(await call.exchange.run(lambda tx, now: miners.approve(tx, now, rules, actor, miner_id)))
+    return lambda tx, now: shapes.miner_view(miners.approve(tx, now, rules, actor, miner_id))
 
 
 @handles("suspend_miner")
-async def suspend(call: Call) -> MinerView:
+async def suspend(call: Call) -> Operation:
     actor, miner_id = call.caller.id, call.path["miner_id"]
     reason = call.body.reason if call.body else ""
-    return shapes.miner_view(await call.exchange.run(lambda tx, now: miners.suspend(tx, now, actor, miner_id, reason)))
+    return lambda tx, now: shapes.miner_view(miners.suspend(tx, now, actor, miner_id, reason))
 
 
 @handles("retire_miner")
-async def retire(call: Call) -> MinerView:
+async def retire(call: Call) -> Operation:
     rules, actor, miner_id = call.exchange.rules, call.caller.id, call.path["miner_id"]
-    return shapes.miner_view(await call.exchange.run(lambda tx, now: miners.retire(tx, now, rules, actor, miner_id)))
+    return lambda tx, now: shapes.miner_view(miners.retire(tx, now, rules, actor, miner_id))
 
 
 @handles("set_limits")
@@ -130,11 +130,15 @@ async def set_limits(call: Call) -> MinerView:
 
 
 @handles("rotate_key")
-async def rotate_key(call: Call) -> wire.NewKey:
+async def rotate_key(call: Call) -> Operation:
     actor, account_id, key = call.caller.id, call.path["account_id"], new_key()
     grace = call.body.grace if call.body else 0.0
-    await call.exchange.run(lambda tx, now: accounts.rotate_key(tx, now, actor, account_id, key, grace))
-    return wire.NewKey(account_id=account_id, api_key=key)
+
+    def operation(tx: Tx, now: float) -> wire.NewKey:
+        accounts.rotate_key(tx, now, actor, account_id, key, grace)
+        return wire.NewKey(account_id=account_id, api_key=key)
+
+    return operation
 
 
 @handles("revoke_keys")
@@ -145,13 +149,15 @@ async def revoke_keys(call: Call) -> wire.Revoked:
 
 
 @handles("create_enrollment_token")
-async def create_enrollment_token(call: Call) -> wire.EnrollmentToken:
+async def create_enrollment_token(call: Call) -> Operation:
     body: wire.CreateEnrollmentToken = call.body or wire.CreateEnrollmentToken()
     actor, token = call.caller.id, new_token("enroll")
-    ends = await call.exchange.run(
-        lambda tx, now: accounts.create_enrollment_token(tx, now, actor, token, body.uses, body.expires_in)
-    )
-    return wire.EnrollmentToken(enrollment_token=token, uses=body.uses, expires_at=ends)
+
+    def operation(tx: Tx, now: float) -> wire.EnrollmentToken:
+        ends = accounts.create_enrollment_token(tx, now, actor, token, body.uses, body.expires_in)
+        return wire.EnrollmentToken(enrollment_token=token, uses=body.uses, expires_at=ends)
+
+    return operation
 
 
 @handles("list_all_jobs")

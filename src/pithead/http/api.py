@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from pithead.core import errors
 from pithead.exchange.blobs import BlobError, Blobs
 from pithead.exchange.coordinator import Coordinator, Principal
-from pithead.exchange.idempotency import once
+from pithead.exchange.idempotency import Repeatable, once
 from pithead.exchange.ports import Tx
 from pithead.http.decode import decode_body, header, parse_query, read_body
 from pithead.http.problems import HttpProblem
@@ -29,6 +29,9 @@ _STATUS: Final[tuple[tuple[type[errors.Refusal], int], ...]] = (
 )
 
 _log = logging.getLogger("pithead.http")
+
+#: An idempotency key of so many characters is taken for one that nobody else can come upon (a UUID has 36).
+SECRET_ENOUGH: Final = 32
 
 _JSON: Final = (b"content-type", b"application/json")
 
@@ -74,6 +77,14 @@ class Call:
         return header(self.scope, b"lease-token")
 
     @property
+    def idempotency_key(self) -> str | None:
+        """The caller's name for this request, if it gave it one. Raises `Invalid`."""
+        key = header(self.scope, b"idempotency-key")
+        if key is not None and not 1 <= len(key) <= 255:
+            raise errors.Invalid(errors.Fault("Idempotency-Key", "must have 1 to 255 characters"))
+        return key
+
+    @property
     def cursor(self) -> int | None:
         """Where the page before ended. Raises `Invalid`."""
         text = self.query.get("cursor")
@@ -95,7 +106,9 @@ class Call:
         return int(self.query.get("limit", 50))
 
 
-#: What a handler gives back: a wire shape, JSON that is ready, or a response of its own.
+#: What carries out a POST, in one transaction, and makes its answer.
+Operation = Callable[[Tx, float], msgspec.Struct]
+#: What a handler gives back: of a POST the operation; else a wire shape, JSON that is ready, or a response of its own.
 Handler = Callable[[Call], Awaitable[Any]]
 
 _handlers: dict[str, Handler] = {}
@@ -145,7 +158,9 @@ class _Endpoint:
                 call.body = decode_body(
                     raw, header(scope, b"content-type"), endpoint.request, optional=endpoint.body_optional
                 )
-            answer = await (self._once(call, raw) if endpoint.idempotent else self._handler(call))
+            answer = await self._handler(call)
+            if endpoint.idempotent and not isinstance(answer, msgspec.Struct):
+                answer = await self._carry_out(call, raw, answer)
             if isinstance(answer, Ready):
                 await _send_json(send, answer.status, answer.body, answer.headers)
             elif isinstance(answer, msgspec.Struct):
@@ -167,20 +182,35 @@ class _Endpoint:
         except BlobError as error:
             raise _no_blobs(error) from error
 
-    async def _once(self, call: Call, raw: bytes) -> Any:
-        """Call a handler whose answer is kept under an idempotency key; it returns the operation to run."""
-        key = header(call.scope, b"idempotency-key")
-        if key is not None and not 1 <= len(key) <= 255:
-            raise errors.Invalid(errors.Fault("Idempotency-Key", "must have 1 to 255 characters"))
-        operation: Callable[[Tx, float], Any] = await self._handler(call)
-        # The call and its body, so that one key cannot answer for two different requests.
-        fingerprint = sha256(f"{call.endpoint.name} {call.scope['path']}\n".encode() + raw).digest()
-        owner, success = call.caller.id, call.endpoint.status
+    async def _carry_out(self, call: Call, raw: bytes, operation: Operation) -> Any:
+        """Run the operation; with an idempotency key once, however often it is asked for."""
+        key = call.idempotency_key
+        if key is None:
+            return await call.exchange.run(operation)
+        endpoint = call.endpoint
+        # The call, the lease and the body, so that one key cannot answer for two different requests.
+        named = " ".join(filter(None, (endpoint.name, call.scope["path"], call.lease_token)))
+        fingerprint = sha256(named.encode() + b"\n" + raw).digest()
+        request = Repeatable(_scope_of(call, key), key, fingerprint, endpoint.secret)
 
         def run(tx: Tx, now: float) -> tuple[int, bytes]:
-            return once(tx, now, owner, key, fingerprint, lambda: (success, encode(operation(tx, now))))
+            return once(tx, now, request, lambda: (endpoint.status, encode(operation(tx, now))))
 
         return Ready(*await call.exchange.run(run))
+
+
+def _scope_of(call: Call, key: str) -> str:
+    """Whose idempotency key it is: the caller's, or where nobody is known by a key, whoever knows this one.
+
+    A long one is taken for a secret. A short one can be a stranger's too, and holds for the caller's address only:
+    the answer to a registration has a key in it.
+    """
+    if call.principal is not None:
+        return call.principal.id
+    if len(key) >= SECRET_ENOUGH:
+        return "anybody"
+    client = call.scope.get("client")
+    return f"anybody at {client[0] if client else 'unknown'}"
 
 
 def _authorise(endpoint: Endpoint, scope: Scope) -> None:

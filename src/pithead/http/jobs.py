@@ -1,7 +1,6 @@
 """The client's side."""
 
 from collections.abc import Callable
-from typing import Any
 
 from pithead.core.errors import Conflict, NotFound
 from pithead.core.jobs import Job, State, is_finished
@@ -10,7 +9,7 @@ from pithead.exchange.ids import new_id
 from pithead.exchange.jobs import Order
 from pithead.exchange.ports import JobFilter, Tx
 from pithead.http import shapes
-from pithead.http.api import Call, handles
+from pithead.http.api import Call, Operation, handles
 from pithead.http.ranges import StoredResult
 from pithead.wire import jobs as wire
 
@@ -32,7 +31,7 @@ def _order(job: wire.SubmitJob) -> Order:
 
 
 @handles("submit_job")
-async def submit(call: Call) -> Callable[[Tx, float], Any]:
+async def submit(call: Call) -> Operation:
     rules, client_id = call.exchange.rules, call.caller.id
     orders, ids = [_order(call.body)], [new_id("job")]
 
@@ -44,7 +43,7 @@ async def submit(call: Call) -> Callable[[Tx, float], Any]:
 
 
 @handles("submit_batch")
-async def submit_batch(call: Call) -> Callable[[Tx, float], Any]:
+async def submit_batch(call: Call) -> Operation:
     rules, client_id = call.exchange.rules, call.caller.id
     orders = [_order(job) for job in call.body.jobs]
     ids = [new_id("job") for _ in orders]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from msgspec import UNSET
 
+from pithead.core import matching
 from pithead.core.errors import Fault, Invalid
 from pithead.core.miners import status
 from pithead.exchange import dispatch, miners
@@ -13,8 +14,9 @@ from pithead.exchange.blobs import BlobError, Cut, TooLarge, name_of, take_in
 from pithead.exchange.dispatch import Measured
 from pithead.exchange.ids import new_id, new_key, new_token
 from pithead.exchange.miners import Registration
+from pithead.exchange.ports import Tx
 from pithead.http import shapes
-from pithead.http.api import Call, Ready, handles
+from pithead.http.api import Call, Operation, Ready, handles
 from pithead.http.decode import header
 from pithead.http.problems import HttpProblem
 from pithead.wire import miners as wire
@@ -22,7 +24,7 @@ from pithead.wire.base import encode
 
 
 @handles("register_miner")
-async def register(call: Call) -> wire.Registered:
+async def register(call: Call) -> Operation:
     body: wire.RegisterMiner = call.body
     miner_id, key = new_id("miner"), new_key()
     registration = Registration(
@@ -34,18 +36,13 @@ async def register(call: Call) -> wire.Registered:
         max_concurrent=body.max_concurrent,
         models=None if body.models is None else frozenset(body.models),
     )
-    miner = await call.exchange.run(
-        lambda tx, now: miners.register(
-            tx,
-            now,
-            call.exchange.rules,
-            miner_id=miner_id,
-            key=key,
-            registration=registration,
-            token=body.enrollment_token,
-        )
-    )
-    return wire.Registered(miner_id=miner.id, api_key=key, status=status(miner).value)
+    rules, token = call.exchange.rules, body.enrollment_token
+
+    def operation(tx: Tx, now: float) -> wire.Registered:
+        miner = miners.register(tx, now, rules, miner_id=miner_id, key=key, registration=registration, token=token)
+        return wire.Registered(miner_id=miner.id, api_key=key, status=status(miner).value)
+
+    return operation
 
 
 @handles("update_miner")
@@ -78,13 +75,22 @@ async def get(call: Call) -> wire.MinerView:
 
 
 @handles("heartbeat")
-async def heartbeat(call: Call) -> wire.HeartbeatAnswer:
+async def heartbeat(call: Call) -> wire.HeartbeatAnswer | Operation:
     exchange, miner_id = call.exchange, call.caller.id
     body: wire.Heartbeat | None = call.body
     names = body.jobs if body else ()
     telemetry = encode(body.telemetry) if body and body.telemetry else None
-    beat = await exchange.beat(miner_id, names, telemetry)
-    return shapes.beat(beat, exchange.queue_length(beat.miner, len(beat.held)), exchange.now())
+    if call.idempotency_key is None:
+        beat = await exchange.beat(miner_id, names, telemetry)
+        return shapes.beat(beat, exchange.queue_length(beat.miner, len(beat.held)), exchange.now())
+    # The answer is to be kept, which takes a transaction, and the board is not to be looked at within one.
+    fitting = exchange.board.count(await exchange.peek(lambda tx: miners.find(tx, miner_id)))
+
+    def operation(tx: Tx, now: float) -> wire.HeartbeatAnswer:
+        beat = miners.heartbeat(tx, now, exchange.rules, miner_id, names, telemetry)
+        return shapes.beat(beat, 0 if matching.unready(beat.miner, len(beat.held)) else fitting, now)
+
+    return operation
 
 
 @handles("available_jobs")
@@ -96,24 +102,24 @@ async def available(call: Call) -> wire.Available:
 
 
 @handles("accept_job")
-async def accept(call: Call) -> wire.Assignment:
-    exchange, miner_id, job_id = call.exchange, call.caller.id, call.path["job_id"]
+async def accept(call: Call) -> Operation:
+    rules, miner_id, job_id = call.exchange.rules, call.caller.id, call.path["job_id"]
     token = new_token("lease")
-    assigned = await exchange.run(lambda tx, now: dispatch.accept(tx, now, exchange.rules, miner_id, job_id, token))
-    return shapes.assignment(assigned, exchange.now())
+    return lambda tx, now: shapes.assignment(dispatch.accept(tx, now, rules, miner_id, job_id, token), now)
 
 
 @handles("complete_job")
-async def complete(call: Call) -> wire.Completed:
-    exchange, miner_id, job_id, token = call.exchange, call.caller.id, call.path["job_id"], call.lease_token
+async def complete(call: Call) -> Operation:
+    rules, signer = call.exchange.rules, call.exchange.signer
+    miner_id, job_id, token = call.caller.id, call.path["job_id"], call.lease_token
     body: wire.Complete = call.body
     measured = Measured(body.metrics.gpu_time_seconds, encode(body.metrics))
-    outcome = await exchange.run(
-        lambda tx, now: dispatch.complete(
+    return lambda tx, now: shapes.completed(
+        dispatch.complete(
             tx,
             now,
-            exchange.rules,
-            exchange.signer,
+            rules,
+            signer,
             miner_id=miner_id,
             job_id=job_id,
             token=token,
@@ -121,47 +127,45 @@ async def complete(call: Call) -> wire.Completed:
             measured=measured,
         )
     )
-    return shapes.completed(outcome)
 
 
 @handles("fail_job")
-async def fail(call: Call) -> wire.Returned:
-    exchange, miner_id, job_id, token = call.exchange, call.caller.id, call.path["job_id"], call.lease_token
+async def fail(call: Call) -> Operation:
+    rules, miner_id, job_id, token = call.exchange.rules, call.caller.id, call.path["job_id"], call.lease_token
     body: wire.Fail = call.body or wire.Fail()
-    job = await exchange.run(
-        lambda tx, now: dispatch.fail(
-            tx,
-            now,
-            exchange.rules,
-            miner_id=miner_id,
-            job_id=job_id,
-            token=token,
-            kind=body.kind,
-            reason=body.reason,
+
+    def operation(tx: Tx, now: float) -> wire.Returned:
+        job = dispatch.fail(
+            tx, now, rules, miner_id=miner_id, job_id=job_id, token=token, kind=body.kind, reason=body.reason
         )
-    )
-    return wire.Returned(job_id=job.id, status=job.state.value)
+        return wire.Returned(job_id=job.id, status=job.state.value)
+
+    return operation
 
 
 @handles("release_job")
-async def release(call: Call) -> wire.Returned:
-    exchange, miner_id, job_id, token = call.exchange, call.caller.id, call.path["job_id"], call.lease_token
-    job = await exchange.run(
-        lambda tx, now: dispatch.release(tx, now, exchange.rules, miner_id=miner_id, job_id=job_id, token=token)
-    )
-    return wire.Returned(job_id=job.id, status=job.state.value)
+async def release(call: Call) -> Operation:
+    rules, miner_id, job_id, token = call.exchange.rules, call.caller.id, call.path["job_id"], call.lease_token
+
+    def operation(tx: Tx, now: float) -> wire.Returned:
+        job = dispatch.release(tx, now, rules, miner_id=miner_id, job_id=job_id, token=token)
+        return wire.Returned(job_id=job.id, status=job.state.value)
+
+    return operation
 
 
 @handles("report_progress")
-async def report_progress(call: Call) -> wire.Progressed:
+async def report_progress(call: Call) -> Operation:
     miner_id, job_id, token = call.caller.id, call.path["job_id"], call.lease_token
     body: wire.Progress = call.body or wire.Progress()
-    job = await call.exchange.run(
-        lambda tx, now: dispatch.report_progress(
+
+    def operation(tx: Tx, now: float) -> wire.Progressed:
+        job = dispatch.report_progress(
             tx, miner_id=miner_id, job_id=job_id, token=token, fraction=body.fraction, message=body.message
         )
-    )
-    return wire.Progressed(job_id=job.id, status=job.state.value)
+        return wire.Progressed(job_id=job.id, status=job.state.value)
+
+    return operation
 
 
 @handles("upload_result")

@@ -1,14 +1,13 @@
 """Payouts: asked for by miners, decided by the operator, exported as a table."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
 from pithead.core.money import units
 from pithead.core.payouts import Payout
 from pithead.exchange import miners, payouts
 from pithead.exchange.ids import new_id
 from pithead.exchange.ports import PayoutFilter, Tx
-from pithead.http.api import Call, handles
+from pithead.http.api import Call, Operation, handles
 from pithead.http.streams import Csv
 from pithead.wire import payouts as wire
 
@@ -35,7 +34,7 @@ def _view(tx: Tx, payout: Payout) -> wire.PayoutView:
 
 
 @handles("request_payout")
-async def request(call: Call) -> Callable[[Tx, float], Any]:
+async def request(call: Call) -> Operation:
     rules, miner_id, payout_id = call.exchange.rules, call.caller.id, new_id("payout")
     amount = call.body.amount if call.body else None
     return lambda tx, now: _view(tx, payouts.request(tx, now, rules, miner_id, payout_id, amount))
@@ -93,7 +92,7 @@ async def _rows(call: Call, where: PayoutFilter) -> AsyncIterator[Sequence[wire.
 
 
 @handles("create_payout")
-async def create(call: Call) -> Callable[[Tx, float], Any]:
+async def create(call: Call) -> Operation:
     rules, actor, miner_id, payout_id = call.exchange.rules, call.caller.id, call.path["miner_id"], new_id("payout")
     body = call.body or wire.CreatePayout()
     return lambda tx, now: _view(
@@ -107,18 +106,18 @@ async def get(call: Call) -> wire.PayoutView:
 
 
 @handles("approve_payout")
-async def approve(call: Call) -> Callable[[Tx, float], Any]:
+async def approve(call: Call) -> Operation:
     actor, payout_id = call.caller.id, call.path["payout_id"]
     return lambda tx, now: _view(tx, payouts.approve(tx, now, actor, payout_id))
 
 
 @handles("reject_payout")
-async def reject(call: Call) -> Callable[[Tx, float], Any]:
+async def reject(call: Call) -> Operation:
     actor, payout_id, note = call.caller.id, call.path["payout_id"], call.body.note if call.body else ""
     return lambda tx, now: _view(tx, payouts.reject(tx, now, actor, payout_id, note))
 
 
 @handles("mark_payout_paid")
-async def mark_paid(call: Call) -> Callable[[Tx, float], Any]:
+async def mark_paid(call: Call) -> Operation:
     actor, payout_id, body = call.caller.id, call.path["payout_id"], call.body
     return lambda tx, now: _view(tx, payouts.mark_paid(tx, now, actor, payout_id, body.reference, body.note))

@@ -4,6 +4,7 @@
 columns that they lead to are the same, and a test compares.
 """
 
+import hashlib
 from importlib.resources import files
 
 from sqlcipher3 import dbapi2
@@ -35,6 +36,7 @@ def migrate(connection: dbapi2.Connection) -> int:
                 "run the newer program that wrote it"
             )
         pending = [(number, text) for number, text in known if number > version]
+        connection.create_function("sha256_hex", 1, lambda text: hashlib.sha256(text.encode()).hexdigest())
         # Some make a table anew that others refer to. Whether all references still lead somewhere is looked at below.
         connection.execute("PRAGMA foreign_keys = OFF")
         for number, text in pending:

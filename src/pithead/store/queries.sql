@@ -264,14 +264,18 @@ ON CONFLICT (miner, job_id) DO UPDATE SET reason = excluded.reason, at = exclude
 -- What a miner has to be told.
 SELECT job_id, reason FROM notices WHERE miner = :miner ORDER BY at
 
--- name: kept
--- The answer kept under an idempotency key.
-SELECT fingerprint, status, body FROM idempotency WHERE owner = :owner AND key = :key
+-- name: claim_answer
+-- Take an idempotency key, if nobody did; where another transaction is about to, wait for it.
+INSERT INTO idempotency (owner, key_hash, at, fingerprint, status, body)
+VALUES (:owner, :name, :now, :fingerprint, 0, :nothing) ON CONFLICT (owner, key_hash) DO NOTHING
 
--- name: keep
--- Keep an answer under an idempotency key.
-INSERT INTO idempotency (owner, key, at, fingerprint, status, body)
-VALUES (:owner, :key, :now, :fingerprint, :status, :body)
+-- name: kept_answer
+-- The answer kept under an idempotency key.
+SELECT fingerprint, status, body FROM idempotency WHERE owner = :owner AND key_hash = :name
+
+-- name: keep_answer
+-- Keep an answer under an idempotency key that was claimed.
+UPDATE idempotency SET status = :status, body = :body WHERE owner = :owner AND key_hash = :name
 
 -- name: lapsed
 -- Held jobs whose lease has run out.

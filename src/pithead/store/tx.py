@@ -349,12 +349,13 @@ class SqlTx(LedgerReads):
 
     # -- idempotency
 
-    def kept(self, owner: str, key: str) -> Kept | None:
-        row = self._one("kept", owner=owner, key=key)
-        return Kept(*row) if row else None
+    def claim_answer(self, owner: str, name: str, now: float, fingerprint: bytes) -> Kept | None:
+        if self._do("claim_answer", owner=owner, name=name, now=now, fingerprint=fingerprint, nothing=b""):
+            return None
+        return Kept(*self._one("kept_answer", owner=owner, name=name))
 
-    def keep(self, owner: str, key: str, now: float, answer: Kept) -> None:
-        self._do("keep", owner=owner, key=key, now=now, **msgspec.structs.asdict(answer))
+    def keep_answer(self, owner: str, name: str, status: int, body: bytes) -> None:
+        self._do("keep_answer", owner=owner, name=name, status=status, body=body)
 
     # -- care
 

@@ -40,8 +40,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     query: tuple[Query, ...] = ()
     #: Counts against the limit of job operations too.
     job_operation: bool = False
-    #: Takes an `Idempotency-Key`.
-    idempotent: bool = False
+    #: The answer carries a secret, shown this once.
+    secret: bool = False
     #: Takes a `Lease-Token`.
     lease_token: bool = False
     #: Takes an `Upload-Offset`.
@@ -51,6 +51,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     raw_response: bool = False
     #: Other media types that it answers with, for those who ask for one by `Accept`.
     also: tuple[str, ...] = ()
+
+    @property
+    def idempotent(self) -> bool:
+        """Takes an `Idempotency-Key`."""
+        return self.method == "POST"
 
 
 _CURSOR = Query("cursor", "string", "Where the page before ended: its `next_cursor`.")
@@ -76,7 +81,7 @@ def _e(name: str, method: Any, path: str, audience: Audience, summary: str, resp
 ENDPOINTS: tuple[Endpoint, ...] = (
     # The Miner API: the fixed part, then ours.
     _e("register_miner", "POST", "/v1/miners", "public", "Register a machine", miners.Registered,
-       request=miners.RegisterMiner, status=201, problems=(403, 422, 429)),
+       request=miners.RegisterMiner, status=201, problems=(403, 422, 429), secret=True),
     _e("update_miner", "PUT", _MINER, "miner", "Change the registration", miners.MinerView,
        request=miners.UpdateMiner, problems=(409, 422)),
     _e("heartbeat", "POST", _MINER + "/heartbeat", "miner", "Say that the miner is there; renew its leases",
@@ -105,15 +110,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
            Query("from", "number", "Only what was paid at this instant or later.", 0),
            Query("to", "number", "Only what was paid before this instant.", 0), _FORMAT)),
     _e("request_payout", "POST", _MINER + "/payouts", "miner", "Ask to be paid out", payouts.PayoutView,
-       request=payouts.RequestPayout, body_optional=True, status=201, problems=(409, 422), idempotent=True),
+       request=payouts.RequestPayout, body_optional=True, status=201, problems=(409, 422)),
     _e("my_payouts", "GET", _MINER + "/payouts", "miner", "The miner's balance and payouts, the newest first",
        payouts.MinerPayouts, problems=(422,), query=(_LIMIT, _CURSOR)),
     _e("receipt_keys", "GET", "/v1/receipt-keys", "public", "What receipts are checked with", miners.ReceiptKeys),
     # The client's side.
     _e("submit_job", "POST", "/v1/jobs", "client", "Submit a job", jobs.Submitted,
-       request=jobs.SubmitJob, status=201, problems=(402, 422), idempotent=True),
+       request=jobs.SubmitJob, status=201, problems=(402, 422)),
     _e("submit_batch", "POST", "/v1/jobs/batch", "client", "Submit up to 1,000 jobs, all or none",
-       jobs.SubmittedBatch, request=jobs.SubmitBatch, status=201, problems=(402, 422), idempotent=True),
+       jobs.SubmittedBatch, request=jobs.SubmitBatch, status=201, problems=(402, 422)),
     _e("list_jobs", "GET", "/v1/jobs", "client", "The client's jobs, the newest first", jobs.JobPage,
        problems=(422,), query=(
            Query("status", "string", "Only jobs in this state.", choices=_STATES),
@@ -129,12 +134,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
        ledger.Statement, problems=(422,), also=_CSV, query=(_HELD, _LIMIT, _CURSOR, _FORMAT)),
     # The operator's side.
     _e("create_client", "POST", "/v1/admin/clients", "operator", "A new client", admin.ClientCreated,
-       request=admin.CreateClient, status=201, problems=(422,)),
+       request=admin.CreateClient, status=201, problems=(422,), secret=True),
     _e("list_clients", "GET", "/v1/admin/clients", "operator", "All clients", admin.ClientPage,
        problems=(422,), query=(_LIMIT, _CURSOR)),
     _e("get_client", "GET", "/v1/admin/clients/{client_id}", "operator", "A client", jobs.ClientView),
     _e("credit_client", "POST", "/v1/admin/clients/{client_id}/credit", "operator", "Change a client's balance",
-       jobs.ClientView, request=admin.Credit, problems=(409, 422), idempotent=True),
+       jobs.ClientView, request=admin.Credit, problems=(409, 422)),
     _e("set_credit_line", "PUT", "/v1/admin/clients/{client_id}/credit-line", "operator", "How far below 0 a client's balance may go",
        jobs.ClientView, request=ledger.SetCreditLine, problems=(422,)),
     _e("list_ledger", "GET", "/v1/admin/ledger", "operator", "The whole ledger, the newest first", ledger.LedgerPage,
@@ -148,14 +153,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
        payouts.PayoutPage, problems=(422,), also=_CSV, query=(
            Query("status", "string", "Only payouts in this state.", choices=_PAYOUT_STATES), _LIMIT, _CURSOR, _FORMAT)),
     _e("create_payout", "POST", "/v1/admin/miners/{miner_id}/payouts", "operator", "A payout on behalf of a miner, which may be retired",
-       payouts.PayoutView, request=payouts.CreatePayout, body_optional=True, status=201, problems=(409, 422), idempotent=True),
+       payouts.PayoutView, request=payouts.CreatePayout, body_optional=True, status=201, problems=(409, 422)),
     _e("get_payout", "GET", _PAYOUT, "operator", "A payout", payouts.PayoutView),
     _e("approve_payout", "POST", _PAYOUT + "/approve", "operator", "Let a payout be paid", payouts.PayoutView,
-       problems=(409,), idempotent=True),
+       problems=(409,)),
     _e("reject_payout", "POST", _PAYOUT + "/reject", "operator", "Do not pay it; its amount goes back to the miner",
-       payouts.PayoutView, request=payouts.RejectPayout, body_optional=True, problems=(409, 422), idempotent=True),
+       payouts.PayoutView, request=payouts.RejectPayout, body_optional=True, problems=(409, 422)),
     _e("mark_payout_paid", "POST", _PAYOUT + "/paid", "operator", "Say that it was paid, and under which reference",
-       payouts.PayoutView, request=payouts.MarkPaid, problems=(409, 422), idempotent=True),
+       payouts.PayoutView, request=payouts.MarkPaid, problems=(409, 422)),
     _e("list_miners", "GET", "/v1/admin/miners", "operator", "All miners", admin.MinerPage,
        problems=(422,), query=(Query("status", "string", "Only miners in this state.", choices=_MINER_STATES), _LIMIT, _CURSOR)),
     _e("inspect_miner", "GET", "/v1/admin/miners/{miner_id}", "operator", "A miner, its work and its telemetry", admin.MinerDetail),
@@ -168,11 +173,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _e("set_limits", "PUT", "/v1/admin/miners/{miner_id}/limits", "operator", "Limits for one miner", miners.MinerView,
        request=admin.SetLimits, problems=(422,)),
     _e("rotate_key", "POST", "/v1/admin/accounts/{account_id}/keys", "operator", "A new key for a miner, a client or the operator",
-       admin.NewKey, request=admin.RotateKey, body_optional=True, status=201, problems=(409, 422)),
+       admin.NewKey, request=admin.RotateKey, body_optional=True, status=201, problems=(409, 422), secret=True),
     _e("revoke_keys", "DELETE", "/v1/admin/accounts/{account_id}/keys", "operator", "End all keys of a miner or a client",
        admin.Revoked, problems=(409,)),
     _e("create_enrollment_token", "POST", "/v1/admin/enrollment-tokens", "operator", "A token to register with",
-       admin.EnrollmentToken, request=admin.CreateEnrollmentToken, body_optional=True, status=201, problems=(422,)),
+       admin.EnrollmentToken, request=admin.CreateEnrollmentToken, body_optional=True, status=201, problems=(422,), secret=True),
     _e("list_all_jobs", "GET", "/v1/admin/jobs", "operator", "All jobs, the newest first", jobs.JobPage,
        problems=(404, 422), query=(
            Query("status", "string", "Only jobs in this state.", choices=_STATES),

@@ -17,7 +17,6 @@ from pithead.client import (
     NotFound,
     PaymentRequired,
     RateLimited,
-    Unanswered,
     Unauthorized,
     Unreachable,
     core,
@@ -94,16 +93,6 @@ def test_every_other_answer_stands(status: int) -> None:
 def test_what_no_retry_can_mend_is_not_tried_again() -> None:
     assert pause(httpx.UnsupportedProtocol("ftp")) is None
     assert pause(httpx.LocalProtocolError("a bad header")) is None
-
-
-@pytest.mark.parametrize(
-    ("outcome", "again"),
-    [(REFUSED, True), (httpx.ConnectTimeout(""), True), (reply(429), True), (DROPPED, False), (httpx.ReadTimeout(""), False), (reply(503), False)],
-)  # fmt: skip
-def test_a_call_that_is_not_safe_to_repeat_is_repeated_only_if_it_was_not_carried_out(
-    outcome: Outcome, again: bool
-) -> None:
-    assert (pause(outcome, repeat="unsent") is not None) is again
 
 
 def test_back_off_is_exponential_with_full_jitter_and_a_ceiling() -> None:
@@ -189,8 +178,3 @@ def test_a_silent_coordinator() -> None:
         conclude(REFUSED)
     with pytest.raises(Unreachable, match=r"\(ReadTimeout\)"):
         conclude(httpx.ReadTimeout(""))
-    with pytest.raises(Unanswered, match="may have been carried out"):
-        conclude(DROPPED, repeat="unsent")
-    with pytest.raises(Unreachable) as caught:
-        conclude(REFUSED, repeat="unsent")
-    assert type(caught.value) is Unreachable

@@ -82,7 +82,10 @@ ADMIN_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
 }
 
 #: Calls that make something new each time.
-KEYED = {"submit_job", "submit_batch", "credit_client", "request_payout", "create_payout"}
+KEYED = {
+    "submit_job", "submit_batch", "credit_client", "request_payout", "create_payout", "register_miner",
+    "create_client", "rotate_key", "create_enrollment_token",
+}  # fmt: skip
 
 
 class Table:
