@@ -1,6 +1,7 @@
 """Clients, keys, enrolment tokens, idempotency, the audit log."""
 
 import pytest
+from tests.store.conftest import Store
 from tests.store.scenes import NOW, client, miner
 
 from pithead.exchange.ports import AuditRecord, Client, Kept, Key, Tx
@@ -71,21 +72,34 @@ def test_an_enrolment_token_has_its_uses_and_its_end(tx: Tx) -> None:
 
 
 def test_an_answer_is_kept_for_its_owner(tx: Tx) -> None:
-    answer = Kept(b"\x00fingerprint", 201, b'{"job_id":"job_1"}')
-    tx.keep("client_1", "order", NOW, answer)
-    assert tx.kept("client_1", "order") == answer
-    assert (tx.kept("client_2", "order"), tx.kept("client_1", "other")) == (None, None)
+    assert tx.claim_answer("client_1", "order", NOW, b"\x00fingerprint") is None
+    tx.keep_answer("client_1", "order", 201, b'{"job_id":"job_1"}')
+    for fingerprint in (b"\x00fingerprint", b"another"):
+        kept = tx.claim_answer("client_1", "order", NOW + 5, fingerprint)
+        assert kept == Kept(b"\x00fingerprint", 201, b'{"job_id":"job_1"}')
+    assert tx.claim_answer("client_2", "order", NOW, b"") is None
+    assert tx.claim_answer("client_1", "other", NOW, b"") is None
+
+
+def test_a_claim_goes_with_its_transaction(store: Store) -> None:
+    def fails(tx: Tx) -> None:
+        assert tx.claim_answer("client_1", "order", NOW, b"") is None
+        raise LookupError
+
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            store.do(fails)
 
 
 def test_old_answers_and_notices_are_forgotten(tx: Tx) -> None:
     worker = miner(tx)
     for at in (NOW, NOW + 1, NOW + 2):
-        tx.keep("client_1", f"order {at}", at, Kept(b"", 200, b""))
+        tx.claim_answer("client_1", f"order {at}", at, b"")
         tx.add_notice(worker.seq, f"job {at}", "lost", at)
     tx.prune(notices_before=NOW + 1, answers_before=NOW + 2)
     assert [notice.job_id for notice in tx.notices(worker.seq)] == [f"job {at}" for at in (NOW + 1, NOW + 2)]
-    kept = [tx.kept("client_1", f"order {at}") for at in (NOW, NOW + 1, NOW + 2)]
-    assert kept == [None, None, Kept(b"", 200, b"")]
+    free = [tx.claim_answer("client_1", f"order {at}", NOW + 3, b"") is None for at in (NOW, NOW + 1, NOW + 2)]
+    assert free == [True, True, False]
 
 
 def test_the_audit_log_from_its_end(tx: Tx) -> None:
