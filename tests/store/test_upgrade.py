@@ -28,8 +28,8 @@ INSERT INTO idempotency (owner, key, at, fingerprint, status, body)
 """
 JOB = """
 INSERT INTO jobs (seq, id, client, model, gpu_type, gpu_count, estimated_ms, price, rate, priority, timeout, max_attempts,
-    require_result, created_at, deadline, state, attempts, failures, not_before, avoid_until, progress_message, miner)
-VALUES (?, ?, 100, 'gpt2', 'any', 1, 1000, ?, 0, 0, 60, 3, 0, 1, 61, ?, 1, 0, 0, 0, '', ?)
+    require_result, created_at, deadline, state, attempts, failures, not_before, avoid_until, progress_message, miner, finished_at)
+VALUES (?, ?, 100, 'gpt2', 'any', 1, 1000, ?, 0, 0, 60, 3, 0, 1, 61, ?, 1, 0, 0, 0, '', ?, ?)
 """
 
 
@@ -44,7 +44,7 @@ def old(tmp_path: Path) -> Path:
         (2, 1_000_000, "queued", None),
         (3, 500_000, "cancelled", None),
     ):
-        connection.execute(JOB, (seq, f"job_{seq}", price, state, miner))
+        connection.execute(JOB, (seq, f"job_{seq}", price, state, miner, None if state == "queued" else 5.0))
         connection.execute("INSERT INTO inputs (job, body) VALUES (?, x'7b7d')", (seq,))
     connection.close()
     return path
