@@ -136,6 +136,7 @@ def test_what_a_miner_holds(tx: Tx) -> None:
     assert sorted(tx.held_jobs(one.seq), key=lambda j: j.seq) == held
     assert sorted(tx.held(one.seq), key=lambda h: h.job_id) == [Held(j.id, NOW + 120, NOW + 1000) for j in held]
     assert [other.job_id for other in tx.held(other.seq)] == ["another's"]
+    assert (tx.held_count(one.seq), tx.held_count(other.seq)) == (len(held), 1)
 
 
 def test_the_details_of_a_job(tx: Tx) -> None:

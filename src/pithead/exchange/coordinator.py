@@ -21,7 +21,7 @@ from pithead.exchange.events import Event, JobChanged, KeysChanged
 from pithead.exchange.ids import digest
 from pithead.exchange.miners import Beat
 from pithead.exchange.ports import OwnerKind, Signer, Tx
-from pithead.exchange.presence import Presence
+from pithead.exchange.presence import Known, Presence
 from pithead.exchange.rules import Rules
 
 T = TypeVar("T")
@@ -212,13 +212,20 @@ class Coordinator:
     async def beat(self, miner_id: str, names: Sequence[str], telemetry: bytes | None) -> Beat:
         """The miner is there: renew the leases of the jobs it names, or of all where it names none. Raises `NotFound`."""
         now = self._clock()
-        if not self.presence.knows(now, miner_id):
-            since = self.presence.changes
-            self.presence.keep(await self.peek(lambda tx: presence.read(tx, now, miner_id)), since)
+        await self._known(miner_id, now)
         beat = self.presence.beat(now, miner_id, names, telemetry)
         if beat is None:
             beat = await self.run(lambda tx, now: miners.heartbeat(tx, now, self.rules, miner_id, names, telemetry))
         return beat
+
+    async def _known(self, miner_id: str, now: float) -> Known:
+        """How the miner stands: from memory where that is fresh. Raises `NotFound`."""
+        known = self.presence.known(miner_id, now)
+        if known is None:
+            since = self.presence.changes
+            known = await self.peek(lambda tx: presence.read(tx, now, miner_id))
+            self.presence.keep(known, since)
+        return known
 
     async def write_down(self) -> None:
         """Make durable what was heard of miners since the last time."""
@@ -240,7 +247,7 @@ class Coordinator:
         offered = await self._offers(miner_id, limit)
         if offered or wait <= 0 or self._stopping:
             return offered
-        miner = await self.peek(lambda tx: miners.find(tx, miner_id))
+        miner = (await self._known(miner_id, self._clock())).miner
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._offer_waiters[future] = miner
         try:
@@ -254,12 +261,9 @@ class Coordinator:
         return await self._offers(miner_id, limit)
 
     async def _offers(self, miner_id: str, limit: int) -> list[Job]:
-        def load(tx: Tx) -> tuple[Miner, int]:
-            miner = miners.find(tx, miner_id)
-            return miner, len(tx.held(miner.seq))
-
-        miner, held = await self.peek(load)
-        if matching.unready(miner, held):
+        known = await self._known(miner_id, self._clock())
+        miner = known.miner
+        if matching.unready(miner, len(known.held)):
             return []
         offered = self.board.best(miner, self._clock(), limit)
         if len(offered) < limit and (kinds := self.board.short(miner, limit)):

@@ -72,7 +72,7 @@ def accept(tx: Tx, now: float, rules: Rules, miner_id: str, job_id: str, token: 
     if is_held(job) and job.miner == miner.seq:
         return Assigned(job, tx.job_input(job.seq))
     if job.state is State.QUEUED:
-        unready = matching.unready(miner, len(tx.held(miner.seq)))
+        unready = matching.unready(miner, tx.held_count(miner.seq))
         if unready:
             raise MinerNotActive(unready)
         obstacle = matching.misfit(miner, job) or matching.resting(job, now)

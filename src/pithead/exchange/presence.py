@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from pithead.core.jobs import Job, is_held
 from pithead.core.leases import lease_end
 from pithead.core.miners import Admission, Miner
 from pithead.exchange import miners
@@ -99,10 +100,10 @@ class Presence:
         self._note(now, miner.seq, tuple(names), bool(renewed), telemetry)
         return Beat(miner, list(held.values()), known.stop)
 
-    def knows(self, now: float, miner_id: str) -> bool:
-        """Whether what is kept of the miner is fresh; else it has to be read, and kept."""
+    def known(self, miner_id: str, now: float) -> Known | None:
+        """How the miner stands; `None` where that has to be read anew."""
         known = self._known.get(miner_id)
-        return known is not None and now - known.read_at <= _FRESH_FOR
+        return known if known is not None and now - known.read_at <= _FRESH_FOR else None
 
     def keep(self, known: Known, since: int) -> None:
         """Keep how a miner stands, as it was read after so many changes; not where it may have changed since."""
@@ -150,10 +151,7 @@ class Presence:
         for event in events:
             match event:
                 case JobChanged(before, after):
-                    if before is not None and before.miner is not None:
-                        self._drop(before.miner)
-                    if after.miner is not None:
-                        self._drop(after.miner)
+                    self._job_changed(before, after)
                 case MinerChanged(miner):
                     self._drop(miner)
                 case _:
@@ -166,6 +164,28 @@ class Presence:
         self._changed_at.clear()
         self._known.clear()
         self._ids.clear()
+
+    def _job_changed(self, before: Job | None, after: Job) -> None:
+        old = before.miner if before is not None and is_held(before) else None
+        new = after.miner
+        if old is not None and old != new:
+            self._drop(old)  # It has to be told, and the database knows of what.
+        if new is None:
+            return
+        known = self._known.get(self._ids.get(new, ""))
+        if known is None or any(job_id == after.id for job_id, _ in known.stop):
+            self._drop(new)
+            return
+        # The common ways are followed without asking: taken, reported on, completed.
+        self._changed_at[new] = self.changes
+        if is_held(after):
+            assert after.lease_expires_at is not None
+            assert after.lease_limit_at is not None
+            lease = known.held.get(after.id)
+            end = after.lease_expires_at if lease is None else max(lease.lease_expires_at, after.lease_expires_at)
+            known.held[after.id] = Held(after.id, end, after.lease_limit_at)
+        else:
+            known.held.pop(after.id, None)
 
     def _drop(self, miner: int) -> None:
         self._changed_at[miner] = self.changes

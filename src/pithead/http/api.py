@@ -14,6 +14,7 @@ from pithead.exchange.coordinator import Coordinator, Principal
 from pithead.exchange.idempotency import Repeatable, once
 from pithead.exchange.ports import Tx
 from pithead.http.decode import decode_body, header, parse_query, read_body
+from pithead.http.offers import Offers
 from pithead.http.problems import HttpProblem
 from pithead.http.routing import Target
 from pithead.http.streams import accepts
@@ -43,6 +44,7 @@ class Services(msgspec.Struct, frozen=True):
     blobs: Blobs
     max_body_bytes: int
     max_result_bytes: int
+    offers: Offers = msgspec.field(default_factory=Offers)
 
 
 class Call:

@@ -94,11 +94,11 @@ async def heartbeat(call: Call) -> wire.HeartbeatAnswer | Operation:
 
 
 @handles("available_jobs")
-async def available(call: Call) -> wire.Available:
+async def available(call: Call) -> Ready:
     jobs = await call.exchange.available(
         call.caller.id, int(call.query.get("limit", 20)), float(call.query.get("wait", 0))
     )
-    return wire.Available(jobs=[shapes.offer(job) for job in jobs])
+    return Ready(200, call.services.offers.encode(jobs))
 
 
 @handles("accept_job")

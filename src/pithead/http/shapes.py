@@ -52,7 +52,7 @@ def miner_detail(tx: Tx, miner: Miner, telemetry: bytes | None) -> admin.MinerDe
     """The miner, with what only the operator sees."""
     return admin.MinerDetail(
         **_miner_fields(miner),
-        jobs_assigned=len(tx.held(miner.seq)),
+        jobs_assigned=tx.held_count(miner.seq),
         stats=stats(miner),
         telemetry=msgspec.json.decode(telemetry, type=dict[str, Any]) if telemetry else None,
     )

@@ -195,6 +195,10 @@ ORDER BY priority DESC, seq LIMIT :limit
 -- A miner's leases.
 SELECT id, lease_expires_at, lease_limit_at FROM jobs WHERE miner = :miner AND lease_expires_at IS NOT NULL
 
+-- name: held_count
+-- How many jobs a miner holds: read off the index alone.
+SELECT count(*) FROM jobs WHERE miner = :miner AND lease_expires_at IS NOT NULL
+
 -- name: held_jobs
 -- The jobs that a miner holds.
 SELECT {job} FROM jobs WHERE miner = :miner AND lease_expires_at IS NOT NULL

@@ -294,6 +294,9 @@ class SqlTx(LedgerReads):
     def held(self, miner: int) -> list[Held]:
         return [Held(*row) for row in self._all("held", miner=miner)]
 
+    def held_count(self, miner: int) -> int:
+        return int(self._one("held_count", miner=miner)[0])
+
     def held_jobs(self, miner: int) -> list[Job]:
         return [_job(row) for row in self._all("held_jobs", miner=miner)]
 

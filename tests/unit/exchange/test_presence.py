@@ -9,7 +9,7 @@ from tests.support import Exchange
 from pithead.core.jobs import State
 from pithead.core.leases import Policy
 from pithead.core.miners import Status, status
-from pithead.exchange import miners, upkeep
+from pithead.exchange import dispatch, miners, upkeep
 from pithead.exchange.miners import Beat
 from pithead.exchange.presence import BATCH, Presence, read, write_down
 from pithead.exchange.rules import Rules
@@ -35,7 +35,7 @@ def hear(
     """A heartbeat; what happened since the last one has been told."""
     presence.forget(exchange.events)
     exchange.events.clear()
-    if not presence.knows(exchange.now, miner):
+    if presence.known(miner, exchange.now) is None:
         presence.keep(exchange.do(lambda tx, now: read(tx, now, miner)), presence.changes)
     return presence.beat(exchange.now, miner, names, telemetry)
 
@@ -220,9 +220,37 @@ def test_what_was_read_before_a_change_is_not_kept(exchange: Exchange, presence:
     exchange.accept(miner, job)
     presence.forget(exchange.events)
     presence.keep(known, since)
-    assert not presence.knows(exchange.now, miner)
+    assert presence.known(miner, exchange.now) is None
     # What happened to this miner does not concern the other one.
     presence.keep(exchange.do(lambda tx, now: read(tx, now, other)), presence.changes)
-    assert presence.knows(exchange.now, other)
+    assert presence.known(other, exchange.now) is not None
     presence.forget_all()
-    assert not presence.knows(exchange.now, other)
+    assert presence.known(other, exchange.now) is None
+
+
+def test_what_it_takes_reports_and_delivers_is_followed_without_reading_anew(
+    exchange: Exchange, presence: Presence
+) -> None:
+    miner, client = exchange.miner(), exchange.client()
+    first, second = exchange.submit(client), exchange.submit(client)
+    beat(exchange, presence, miner)
+    known = presence.known(miner, exchange.now)
+    exchange.accept(miner, first)
+    exchange.accept(miner, second)
+    exchange.do(
+        lambda tx, now: dispatch.report_progress(
+            tx, miner_id=miner, job_id=first, token=None, fraction=0.5, message="half"
+        )
+    )
+    assert {lease.job_id for lease in beat(exchange, presence, miner).held} == {first, second}
+    exchange.complete(miner, first)
+    assert [lease.job_id for lease in beat(exchange, presence, miner).held] == [second]
+    assert presence.known(miner, exchange.now) is known
+    # A job that it lost and takes again is nothing to stop any more.
+    exchange.now += TTL
+    settle(exchange, presence)
+    assert beat(exchange, presence, miner).stop == [(second, "lost")]
+    exchange.now += 100
+    exchange.accept(miner, second)
+    answer = beat(exchange, presence, miner)
+    assert ([lease.job_id for lease in answer.held], answer.stop) == ([second], [])
