@@ -24,6 +24,7 @@ from pithead.exchange.collector import Collector
 from pithead.exchange.coordinator import Coordinator
 from pithead.exchange.ids import digest, new_key
 from pithead.exchange.ports import Tx
+from pithead.exchange.retention import Retention
 from pithead.exchange.rules import Rules
 from pithead.http.api import Services
 from pithead.http.app import build
@@ -34,6 +35,8 @@ from pithead.store.places import open_blobs
 from pithead.store.sqlite import SqliteStore
 
 _log = logging.getLogger("pithead")
+
+_DAY: Final = 86_400.0
 
 #: Seconds between two looks at what is due.
 SWEEP_EVERY: Final = 1.0
@@ -108,6 +111,9 @@ def rules_of(settings: Settings) -> Rules:
         fee_basis_points=settings.fee_basis_points,
         payout_minimum=_minimum(settings.payouts.minimum),
         payout_schedule=settings.payouts.schedule,
+        keep_answers=_a_day_or_more(settings.retention.idempotency),
+        keep_results=settings.retention.results,
+        keep_jobs=settings.retention.jobs,
     )
 
 
@@ -131,6 +137,15 @@ def _minimum(value: float) -> int:
         raise SettingsError(str(error)) from None
 
 
+def _a_day_or_more(seconds: float) -> float:
+    if 0 < seconds < _DAY:
+        raise SettingsError(
+            f"retention.idempotency is {seconds:g} s; keep answers for at least {_DAY:g} s, or 0 for ever: "
+            "who asks again after a lost answer counts on them"
+        )
+    return seconds
+
+
 class Application:
     """A coordinator with its store, and the ASGI application in front of it."""
 
@@ -145,6 +160,7 @@ class Application:
             rules_of(settings), clock or SteadyClock(), ReceiptSigner(folder / "signing.pem")
         )
         self.database: Embedded
+        self.retention = Retention(self.coordinator, self.blobs)
         self.collector = Collector(self.coordinator, self.blobs, settings.results.orphan_after)
         services = Services(self.coordinator, self.blobs, settings.http.max_body_bytes, settings.http.max_result_bytes)
         self.asgi: ASGIApp = build(services, settings.rate_limits)
@@ -214,6 +230,7 @@ class Application:
             if time.monotonic() - self._alive_said >= ALIVE_EVERY:
                 await self.coordinator.say_alive()
                 await self.coordinator.pay_out()
+                await self.retention.turn()
                 self._alive_said = time.monotonic()
                 if self._trouble:
                     self._trouble = False

@@ -73,6 +73,25 @@ class Jobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_attempts: Annotated[int, _about("Attempts that may fail or lapse before a job fails.", ge=1, le=100)] = 3
 
 
+class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long things are kept; 0 is for ever."""
+
+    results: Annotated[
+        float, _about("Seconds from its completion for which the bytes of a job's result are kept.", ge=0)
+    ] = 0.0
+    jobs: Annotated[
+        float,
+        _about(
+            "Seconds for which a finished job is kept, with its input, its attempts and its result. After that only the "
+            "ledger knows of it: its id, model, price and outcome.",
+            ge=0,
+        ),
+    ] = 0.0
+    idempotency: Annotated[
+        float, _about("Seconds for which the answer under an `Idempotency-Key` is kept; a day at the least.", ge=0)
+    ] = 172_800.0
+
+
 class Payouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When miners are paid out."""
 
@@ -151,6 +170,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     miners: Miners = Miners()
     jobs: Jobs = Jobs()
     payouts: Payouts = Payouts()
+    retention: Retention = Retention()
     http: Http = Http()
     results: Results = Results()
     s3: S3 = S3()

@@ -175,6 +175,7 @@ class World(Api):
         self.clock.now += seconds
         await self.application.coordinator.sweep()
         await self.application.coordinator.pay_out()
+        await self.application.retention.turn()
 
     def files(self) -> list[Path]:
         """The results that are stored in the data folder, and those on their way."""

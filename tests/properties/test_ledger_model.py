@@ -18,7 +18,7 @@ from tests.support import Exchange
 from pithead.core.errors import Conflict, Invalid, PaymentRequired
 from pithead.core.money import FEES, ISSUED, PAYOUTS, units
 from pithead.core.payouts import Payout, State
-from pithead.exchange import accounts, ledger, payouts, upkeep
+from pithead.exchange import accounts, ledger, payouts, retention, upkeep
 from pithead.exchange.ledger import Line
 from pithead.exchange.ports import Earned, Grouping, PayoutFilter, Tx
 from pithead.exchange.rules import Rules
@@ -184,6 +184,13 @@ class Money(RuleBasedStateMachine):
             made = self.exchange.do(partial(_newest_payout, number))
             assert (made.amount, made.state) == (amount, State.REQUESTED)
             self.asked.append((made.id, who, amount))
+
+    @rule(age=st.sampled_from([0.0, 86_400.0]))
+    def old_jobs_are_put_away(self, age: float) -> None:
+        rules = msgspec.structs.replace(self.exchange.rules, keep_jobs=age or 1e-9)
+        self.exchange.now += 1.0
+        for job in self.exchange.do(lambda tx, now: retention.archive_jobs(tx, now, rules)).blobs:
+            raise AssertionError(f"nothing was uploaded, and yet there is {job}")
 
     @rule()
     def time_passes(self) -> None:

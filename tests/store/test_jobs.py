@@ -15,7 +15,7 @@ AFTERWARDS: dict[str, Any] = {
     "attempts": 3, "failures": 2, "not_before": NOW + 1, "avoid_until": NOW + 2, "lease_token": "lease_x",
     "accepted_at": NOW + 3, "lease_expires_at": NOW + 4, "lease_limit_at": NOW + 5, "progress": 0.5,
     "progress_message": "half", "finished_at": NOW + 6, "completed_attempt": 2, "result_hash": "sha256:ab",
-    "result_size": 2**40, "failure_kind": "error", "failure_reason": "no luck",
+    "result_size": 2**40, "failure_kind": "error", "failure_reason": "no luck", "result_expired_at": NOW + 7,
 }  # fmt: skip
 
 

@@ -96,7 +96,10 @@ def test_old_answers_and_notices_are_forgotten(tx: Tx) -> None:
     for at in (NOW, NOW + 1, NOW + 2):
         tx.claim_answer("client_1", f"order {at}", at, b"")
         tx.add_notice(worker.seq, f"job {at}", "lost", at)
-    tx.prune(notices_before=NOW + 1, answers_before=NOW + 2)
+    tx.prune(notices_before=NOW + 1)
+    assert tx.forget_answers(NOW + 2, 1) == 1
+    assert tx.forget_answers(NOW + 2, 5) == 1
+    assert tx.forget_answers(NOW + 2, 5) == 0
     assert [notice.job_id for notice in tx.notices(worker.seq)] == [f"job {at}" for at in (NOW + 1, NOW + 2)]
     free = [tx.claim_answer("client_1", f"order {at}", NOW + 3, b"") is None for at in (NOW, NOW + 1, NOW + 2)]
     assert free == [True, True, False]

@@ -94,6 +94,10 @@ class Conflict(ApiError):
     """not possible as things stand: {detail}"""
 
 
+class Gone(ApiError):
+    """no longer kept: {detail}"""
+
+
 class Invalid(ApiError):
     """the request has faults: {faults}
 
@@ -126,6 +130,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
+    410: Gone,
 }
 
 

@@ -46,6 +46,24 @@ class PaymentRequired(Refusal):
     slug = "balance-too-low"
 
 
+class Gone(Refusal):
+    """It was here, and is no more."""
+
+    slug = "gone"
+
+
+class ResultExpired(Gone):
+    """The bytes of the result are no longer kept."""
+
+    slug = "result-expired"
+
+
+class JobArchived(Gone):
+    """The job is no longer kept."""
+
+    slug = "job-archived"
+
+
 class Invalid(Refusal):
     """The request reads, but is not valid."""
 

@@ -126,6 +126,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     result_size: int | None = None
     failure_kind: str | None = None
     failure_reason: str | None = None
+    result_expired_at: float | None = None  #: When the bytes of its result were given up.
 
 
 class Attempt(msgspec.Struct, frozen=True, gc=False):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from pithead.core import money
-from pithead.core.errors import Fault, Invalid, JobFinished, NotFound, PaymentRequired
+from pithead.core.errors import Fault, Invalid, JobArchived, JobFinished, NotFound, PaymentRequired
 from pithead.core.jobs import Event, Job, State, is_finished, is_held
 from pithead.core.leases import end_attempt
 from pithead.core.money import affordable_rate, micros, units
@@ -105,17 +105,20 @@ def _job(owner: Client, order: Order, job_id: str, now: float, rules: Rules, whe
 
 
 def find_own(tx: Tx, job_id: str, client_id: str | None) -> Job:
-    """The job, if it is the client's (`None`: the operator asks). Raises `NotFound`."""
+    """The job, if it is the client's (`None`: the operator asks). Raises `NotFound`, `JobArchived`."""
     job = tx.job_by_id(job_id)
-    if job is None or (client_id is not None and client(tx, client_id).seq != job.client):
+    known = job or tx.archived(job_id)
+    if known is None or (client_id is not None and client(tx, client_id).seq != known.client):
         raise NotFound(f"there is no job {job_id}")
+    if job is None:
+        raise JobArchived(f"job {job_id} was {known.state}; of a job so old only the ledger tells")
     return job
 
 
 def cancel(tx: Tx, now: float, job_id: str, client_id: str | None) -> Job:
     """Withdraw a job; its price goes back, its holder is told. Repeating it changes nothing.
 
-    Raises `NotFound`, `JobFinished`.
+    Raises `NotFound`, `JobArchived`, `JobFinished`.
     """
     job = find_own(tx, job_id, client_id)
     if job.state is State.CANCELLED:

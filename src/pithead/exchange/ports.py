@@ -93,6 +93,20 @@ class AuditRecord(msgspec.Struct, frozen=True):
     detail: str
 
 
+class Archived(msgspec.Struct, frozen=True):
+    """What is left of a job that was archived."""
+
+    seq: int
+    id: str
+    client: int
+    model: str
+    price: int
+    state: str
+    miner: int | None  #: Who completed it.
+    created_at: float
+    finished_at: float
+
+
 class JobFilter(msgspec.Struct, frozen=True):
     """Which jobs a page shows."""
 
@@ -339,8 +353,8 @@ class Tx(Protocol):
     def mark_offline(self, now: float) -> list[int]:
         """Online miners whose time without a heartbeat is up go offline; which."""
 
-    def prune(self, notices_before: float, answers_before: float) -> None:
-        """Forget notices and kept answers older than these instants."""
+    def prune(self, notices_before: float) -> None:
+        """Forget notices older than this instant."""
 
     def meta(self, name: str) -> float | None:
         """A number that is kept under a name."""
@@ -353,6 +367,25 @@ class Tx(Protocol):
     def set_alive(self, now: float) -> None: ...
     def extend(self, seconds: float) -> int:
         """Move the end of every lease, its limit and its job's deadline, and every online miner's, by `seconds`."""
+
+    # -- retention; the oldest first, so many at the most
+    def forget_answers(self, before: float, limit: int) -> int:
+        """Forget kept answers older than this instant; how many."""
+
+    def results_to_expire(self, before: float, limit: int) -> list[Job]:
+        """Completed jobs of before this instant whose results are still there."""
+
+    def expire_result(self, job: int, now: float) -> list[str]:
+        """The job's result is given up; the names of the blobs that nothing refers to any more."""
+
+    def jobs_to_archive(self, before: float, limit: int) -> list[Job]:
+        """Jobs that were finished before this instant; never the newest job there is, whose number is the highest."""
+
+    def archive_job(self, job: int) -> list[str]:
+        """Keep of a finished job only what the ledger needs; the names of the blobs that nothing refers to any more."""
+
+    def archived(self, job_id: str) -> Archived | None:
+        """What is left of a job that was archived."""
 
     # -- the audit log
     def audit(self, now: float, actor: str, action: str, subject: str, detail: str = "") -> None: ...

@@ -27,7 +27,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     #: The least that is paid out, in millionths.
     payout_minimum: int = 0
     payout_schedule: Schedule = "off"
-    #: How long an answer under an `Idempotency-Key` is kept.
-    idempotency_ttl: float = 172_800.0
+    #: How long an answer under an `Idempotency-Key` is kept; 0: for ever.
+    keep_answers: float = 172_800.0
+    #: How long the bytes of a result are kept from the completion on, and what else is known of a finished job; 0: for ever.
+    keep_results: float = 0.0
+    keep_jobs: float = 0.0
     #: How long a miner is told of a job it lost.
     notice_ttl: float = 600.0

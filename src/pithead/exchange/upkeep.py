@@ -1,4 +1,4 @@
-"""What has to happen by itself: leases lapse, jobs expire, silent miners go offline, old answers are forgotten."""
+"""What has to happen by itself: leases lapse, jobs expire, silent miners go offline, old notices are forgotten."""
 
 import msgspec
 
@@ -43,7 +43,7 @@ def sweep(tx: Tx, now: float, rules: Rules) -> Swept:
 
 def prune(tx: Tx, now: float, rules: Rules) -> None:
     """Forget what nobody will ask for any more."""
-    tx.prune(now - rules.notice_ttl, now - rules.idempotency_ttl)
+    tx.prune(now - rules.notice_ttl)
 
 
 def say_alive(tx: Tx, now: float) -> None:

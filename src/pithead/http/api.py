@@ -27,6 +27,7 @@ _STATUS: Final[tuple[tuple[type[errors.Refusal], int], ...]] = (
     (errors.Forbidden, 403),
     (errors.PaymentRequired, 402),
     (errors.Conflict, 409),
+    (errors.Gone, 410),
 )
 
 _log = logging.getLogger("pithead.http")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pithead.core.errors import Conflict, NotFound
+from pithead.core.errors import Conflict, NotFound, ResultExpired
 from pithead.core.jobs import Job, State, is_finished
 from pithead.exchange import jobs
 from pithead.exchange.ids import new_id
@@ -104,6 +104,8 @@ async def get_result(call: Call) -> StoredResult:
     job, blob = await call.exchange.peek(read)
     if job.state is not State.COMPLETED:
         raise Conflict(f"job {job.id} is {job.state}" + ("" if is_finished(job) else ": it has no result yet"))
+    if job.result_expired_at is not None:
+        raise ResultExpired(f"the result of job {job.id} ({job.result_hash}) was kept for its time, and is deleted")
     if blob is None:
         raise NotFound(f"job {job.id} was completed with its hash alone ({job.result_hash}): no bytes were delivered")
     return StoredResult(

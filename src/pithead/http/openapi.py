@@ -17,6 +17,7 @@ _TITLES: Final = {
     403: "The key may not do this.",
     404: "There is no such thing, or it is not the caller's to see.",
     409: "The state of things does not allow it.",
+    410: "It was here, and is no longer kept.",
     416: "The range is not within the result.",
     422: "It reads, but is not valid; every fault is named with its field.",
     429: "Over the limit; `Retry-After` says when to ask again.",

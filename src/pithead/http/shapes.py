@@ -169,6 +169,7 @@ def job_view(tx: Tx, job: Job) -> jobs.JobView:
         progress_message=job.progress_message,
         result_hash=job.result_hash,
         result_size=job.result_size,
+        result_expired=job.result_expired_at is not None,
         failure=jobs.Failure(kind=job.failure_kind, reason=job.failure_reason or "") if job.failure_kind else None,
         metrics=None
         if metrics is None

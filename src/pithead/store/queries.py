@@ -60,7 +60,7 @@ def _for_psycopg(sql: str) -> str:
 
 
 #: What both databases are asked.
-SHARED: Final = ("queries.sql", "queries_ledger.sql")
+SHARED: Final = ("queries.sql", "queries_ledger.sql", "queries_retention.sql")
 #: All queries by name, as `sqlcipher3` takes them.
 SQLITE: Final = load(*SHARED)
 #: All queries by name, as `psycopg` takes them.

@@ -255,9 +255,10 @@ WHERE job = :job AND number = :number AND outcome = 'completed'
 SELECT blob FROM attempts WHERE job = :job AND number = :number
 
 -- name: is_orphan
--- Whether no attempt will ever name a blob. A finished job takes no uploads, and needs no parts of them.
+-- Whether nobody will ever ask for a blob. A finished job takes no uploads, and needs only what completed it.
 SELECT NOT EXISTS (SELECT 1 FROM jobs WHERE id = :job_id AND finished_at IS NULL)
-    AND NOT EXISTS (SELECT 1 FROM attempts a JOIN jobs j ON j.seq = a.job WHERE j.id = :job_id AND a.blob = :blob)
+    AND NOT EXISTS (SELECT 1 FROM jobs j JOIN attempts a ON a.job = j.seq AND a.number = j.completed_attempt
+        WHERE j.id = :job_id AND a.blob = :blob)
 
 -- name: add_notice
 -- A job was taken from a miner, which has to be told.
@@ -302,10 +303,6 @@ SELECT EXISTS (SELECT 1 FROM jobs WHERE lease_expires_at <= :now AND lease_expir
 -- name: prune_notices
 -- Forget old notices.
 DELETE FROM notices WHERE at < :before
-
--- name: prune_answers
--- Forget old answers.
-DELETE FROM idempotency WHERE at < :before
 
 -- name: alive_at
 -- When a coordinator last said that it was up.

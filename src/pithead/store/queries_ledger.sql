@@ -6,20 +6,22 @@ UPDATE clients SET credit_line = :amount WHERE seq = :client
 
 -- name: statement
 -- Some of an account's postings, the newest first. Each side is read by its own index, which has them in order.
-SELECT t.seq, t.at, t.cause, t.debit, t.credit, t.amount, j.id, p.id, t.note FROM (
+SELECT t.seq, t.at, t.cause, t.debit, t.credit, t.amount,
+    coalesce((SELECT id FROM jobs WHERE seq = t.job), (SELECT id FROM archive WHERE seq = t.job)), p.id, t.note FROM (
     SELECT * FROM (
         SELECT * FROM transfers WHERE debit = :account AND seq < :before ORDER BY seq DESC LIMIT :limit) AS given
     UNION ALL
     SELECT * FROM (
         SELECT * FROM transfers WHERE credit = :account AND seq < :before ORDER BY seq DESC LIMIT :limit) AS taken
-) AS t LEFT JOIN jobs j ON j.seq = t.job LEFT JOIN payouts p ON p.seq = t.payout
+) AS t LEFT JOIN payouts p ON p.seq = t.payout
 ORDER BY t.seq DESC LIMIT :limit
 
 -- name: transfers_page
 -- Some of the whole ledger, the newest first, with the owners of both accounts.
-SELECT t.seq, t.at, t.cause, d.owner, d.kind, c.owner, c.kind, t.amount, j.id, p.id, t.note
+SELECT t.seq, t.at, t.cause, d.owner, d.kind, c.owner, c.kind, t.amount,
+    coalesce((SELECT id FROM jobs WHERE seq = t.job), (SELECT id FROM archive WHERE seq = t.job)), p.id, t.note
 FROM transfers t JOIN accounts d ON d.seq = t.debit JOIN accounts c ON c.seq = t.credit
-    LEFT JOIN jobs j ON j.seq = t.job LEFT JOIN payouts p ON p.seq = t.payout
+    LEFT JOIN payouts p ON p.seq = t.payout
 WHERE t.seq < :before ORDER BY t.seq DESC LIMIT :limit
 
 -- name: earnings_by_day
@@ -29,18 +31,23 @@ WHERE credit = :account AND cause = 'payment' AND at >= :since AND at < :until G
 
 -- name: earnings_by_model
 -- What a miner was paid, by model.
-SELECT j.model, count(*), CAST(sum(t.amount) AS BIGINT) FROM transfers t JOIN jobs j ON j.seq = t.job
-WHERE t.credit = :account AND t.cause = 'payment' AND t.at >= :since AND t.at < :until GROUP BY 1 ORDER BY 1
+SELECT model, count(*), CAST(sum(amount) AS BIGINT) FROM (
+    SELECT coalesce((SELECT model FROM jobs WHERE seq = t.job), (SELECT model FROM archive WHERE seq = t.job)) AS model,
+        t.amount
+    FROM transfers t WHERE t.credit = :account AND t.cause = 'payment' AND t.at >= :since AND t.at < :until
+) AS paid GROUP BY model ORDER BY model
 
 -- name: earnings_by_client
 -- What a miner was paid, by client.
-SELECT c.id, count(*), CAST(sum(t.amount) AS BIGINT)
-FROM transfers t JOIN jobs j ON j.seq = t.job JOIN clients c ON c.seq = j.client
-WHERE t.credit = :account AND t.cause = 'payment' AND t.at >= :since AND t.at < :until GROUP BY 1 ORDER BY 1
+SELECT c.id, count(*), CAST(sum(paid.amount) AS BIGINT) FROM (
+    SELECT coalesce((SELECT client FROM jobs WHERE seq = t.job), (SELECT client FROM archive WHERE seq = t.job)) AS client,
+        t.amount
+    FROM transfers t WHERE t.credit = :account AND t.cause = 'payment' AND t.at >= :since AND t.at < :until
+) AS paid JOIN clients c ON c.seq = paid.client GROUP BY c.id ORDER BY c.id
 
 -- name: ledger_extent
 -- How many accounts, jobs, payouts and postings of neither there are to check, and how many postings in all.
-SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM jobs), (SELECT count(*) FROM payouts),
+SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM jobs) + (SELECT count(*) FROM archive), (SELECT count(*) FROM payouts),
     (SELECT count(*) FROM transfers WHERE job IS NULL AND payout IS NULL), (SELECT count(*) FROM transfers)
 
 -- name: ledger_sum
@@ -63,10 +70,17 @@ SELECT a.seq, a.owner, a.kind, a.balance,
 FROM accounts a WHERE a.seq > :after ORDER BY a.seq LIMIT :limit
 
 -- name: jobs_to_check
--- Some jobs in order, each with what it says of its own money.
-SELECT j.seq, j.id, j.client, j.price, j.state, CASE j.state WHEN 'completed' THEN j.miner END,
-    (SELECT earned FROM attempts WHERE job = j.seq AND number = j.completed_attempt)
-FROM jobs j WHERE j.seq > :after ORDER BY j.seq LIMIT :limit
+-- Some jobs in order, archived ones too, each with what it says of its own money.
+SELECT * FROM (
+    SELECT * FROM (
+        SELECT seq, id, client, price, state, CASE state WHEN 'completed' THEN miner END AS completed_by,
+            (SELECT earned FROM attempts WHERE job = jobs.seq AND number = jobs.completed_attempt) AS earned
+        FROM jobs WHERE seq > :after ORDER BY seq LIMIT :limit) AS present
+    UNION ALL
+    SELECT * FROM (
+        SELECT seq, id, client, price, state, miner AS completed_by, CAST(NULL AS BIGINT) AS earned
+        FROM archive WHERE seq > :after ORDER BY seq LIMIT :limit) AS past
+) AS j ORDER BY seq LIMIT :limit
 
 -- name: postings_of_jobs
 -- The postings of a stretch of jobs, job by job.

@@ -18,6 +18,7 @@ from pithead.core.money import Transfer
 from pithead.core.payouts import Payout
 from pithead.exchange.events import Event
 from pithead.exchange.ports import (
+    Archived,
     AuditRecord,
     Client,
     Details,
@@ -371,9 +372,38 @@ class SqlTx(LedgerReads):
     def mark_offline(self, now: float) -> list[int]:
         return [int(row[0]) for row in self._all("mark_offline", now=now)]
 
-    def prune(self, notices_before: float, answers_before: float) -> None:
+    def prune(self, notices_before: float) -> None:
         self._do("prune_notices", before=notices_before)
-        self._do("prune_answers", before=answers_before)
+
+    # -- retention
+
+    def forget_answers(self, before: float, limit: int) -> int:
+        return self._do("forget_answers", before=before, limit=limit)
+
+    def results_to_expire(self, before: float, limit: int) -> list[Job]:
+        return [_job(row) for row in self._all("results_to_expire", before=before, limit=limit)]
+
+    def expire_result(self, job: int, now: float) -> list[str]:
+        self._do("expire_result", job=job, now=now)
+        blobs = self._blobs_of(job)
+        self._do("forget_blobs", job=job)
+        return blobs
+
+    def jobs_to_archive(self, before: float, limit: int) -> list[Job]:
+        return [_job(row) for row in self._all("jobs_to_archive", before=before, limit=limit)]
+
+    def archive_job(self, job: int) -> list[str]:
+        blobs = self._blobs_of(job)
+        for query in ("archive", "drop_input", "drop_attempts", "drop_job"):
+            self._do(query, job=job)
+        return blobs
+
+    def _blobs_of(self, job: int) -> list[str]:
+        return [name for row in self._all("blobs_of_job", job=job) for name in row if name is not None]
+
+    def archived(self, job_id: str) -> Archived | None:
+        row = self._one("archived", id=job_id)
+        return Archived(*row) if row else None
 
     def meta(self, name: str) -> float | None:
         row = self._one("meta", key=name)

@@ -101,6 +101,8 @@ class JobView(Answer):
     result_hash: str | None
     #: Bytes; `null` where no bytes were delivered.
     result_size: int | None
+    #: Whether those bytes are no longer kept (the setting `retention.results`).
+    result_expired: bool
     failure: Failure | None
     metrics: JobMetrics | None
 

@@ -20,6 +20,7 @@ JOB: dict[str, Any] = {
     "price": 0.05, "priority": 0, "timeout": 3600, "max_attempts": 3, "require_result": True, "attempts": 0,
     "created_at": 1.7e9, "expires_at": 1.8e9, "started_at": None, "finished_at": None, "miner_id": None,
     "miner_name": None, "progress": None, "progress_message": "", "result_hash": None, "result_size": None,
+    "result_expired": False,
     "failure": None, "metrics": None,
 }  # fmt: skip
 MINER: dict[str, Any] = {
