@@ -76,8 +76,8 @@ class Miner(Party):
         """The ids of the jobs it is offered."""
         return [job["job_id"] for job in body(await self.get("/jobs/available", params=query))["jobs"]]
 
-    async def accept(self, job: str) -> httpx.Response:
-        return await self.post(f"/jobs/{job}/accept")
+    async def accept(self, job: str, token: str | None = None) -> httpx.Response:
+        return await self.post(f"/jobs/{job}/accept", headers=_fence(token))
 
     async def take(self, job: str) -> dict[str, Any]:
         """Accept it, which must succeed: the assignment."""

@@ -263,6 +263,61 @@ async def test_json_by_its_other_names(api: Api, content_type: str) -> None:
     body(await api.http.post("/v1/miners", content=REGISTER, headers={"Content-Type": content_type}), 201)
 
 
+#: The other calls that take a body, with one that they take.
+BODIES = [
+    ("PUT", "", {"location": "elsewhere"}),
+    ("POST", "/heartbeat", {}),
+    ("POST", "/jobs/{job}/complete", json.loads(COMPLETE)),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "fine"), BODIES, ids=lambda v: v if isinstance(v, str) else "")
+async def test_400_from_every_call_that_takes_a_body(roomy: Api, method: str, path: str, fine: Any) -> None:
+    client, miner = await roomy.client(), await roomy.miner(gpu_type="bodies")
+    job = await client.submit(gpu_type="bodies")
+    await miner.take(job)
+    path = path.format(job=job)
+    text = json.dumps(fine).encode()
+    refused: dict[str, dict[str, Any]] = UNREADABLE | {
+        "no content type": {"content": text}, "another content type": {"content": text, "headers": {"Content-Type": "text/plain"}},
+    }  # fmt: skip
+    for name, sent in refused.items():
+        if name == "empty" and path == "/heartbeat":
+            continue  # It needs none.
+        problem(await miner.call(method, path, **sent | {"headers": sent.get("headers")}), 400)
+    assert body(await miner.get())["location"] == "us-east"
+    assert (await client.job(job))["status"] == "assigned"
+    body(await miner.call(method, path, json=fine))
+
+
+@pytest.mark.parametrize(
+    "sent", [{"json": {}}, {"content": b"anything"}, {"json": [1]}], ids=["object", "text", "array"]
+)
+async def test_a_body_that_a_call_does_not_take_is_not_looked_at(api: Api, sent: dict[str, Any]) -> None:
+    client, miner = await api.client(), await api.miner(gpu_type="no-body")
+    job = await client.submit(gpu_type="no-body")
+    assert body(await miner.call("GET", "/jobs/available", **sent))["jobs"]
+    assert body(await miner.call("POST", f"/jobs/{job}/accept", **sent))["job_id"] == job
+    assert body(await miner.call("GET", "/stats", **sent))["total_jobs"] == 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "fields"),
+    [
+        ({"jobs": "job_1"}, ["jobs"]),
+        ({"jobs": [1]}, ["jobs[0]"]),
+        ({"jobs": None, "telemetry": []}, ["jobs", "telemetry"]),
+        ({"telemetry": "warm"}, ["telemetry"]),
+        ([], [""]),
+        ("alive", [""]),
+    ],
+)
+async def test_422_on_a_heartbeat_names_the_field(roomy: Api, sent: Any, fields: list[str]) -> None:
+    miner = await roomy.register()
+    problem(await miner.post("/heartbeat", json=sent), 422, *fields)
+    assert await miner.status() == "pending", "what is refused is no heartbeat"
+
+
 WRONG: dict[str, tuple[Any, ...]] = {
     "name": ("", " x", "a\nb", "x" * 201, 5, None, ["x"]),
     "gpu_type": ("", "v 100", "-v", "x" * 65, "any", 5, None),

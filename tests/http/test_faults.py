@@ -322,6 +322,7 @@ async def test_fault_19_an_old_holder_writes_last(world: World) -> None:
 
     async def refused() -> None:
         calls: tuple[tuple[str, str, dict[str, Any]], ...] = (
+            ("POST", "accept", {}),
             ("PUT", "result", {"content": b"old bytes again"}),
             ("POST", "progress", {"json": {"fraction": 1}}),
             ("POST", "complete", {"json": {"result_hash": HASH}}),

@@ -214,6 +214,40 @@ async def test_accepting_again_gives_the_same(world: World) -> None:
     assert (await client.job(job))["attempts"] == 1
 
 
+@pytest.mark.parametrize("state", ["at its limit", "draining", "suspended"])
+async def test_the_holder_gets_the_same_whatever_else_it_may_not_take(world: World, state: str) -> None:
+    """A lost answer costs nothing: the job is its own, and repeating takes no new one."""
+    client, miner = await world.client(), await world.miner(max_concurrent=1)
+    job = await client.submit()
+    first = await miner.take(job)
+    match state:
+        case "draining":
+            body(await miner.put(json={"draining": True}))
+        case "suspended":
+            body(await world.operator.post(f"/miners/{miner.id}/suspend"))
+    assert await miner.take(job) == first
+    problem(await miner.accept(await client.submit()), 409)
+
+
+async def test_accepting_under_a_lease(world: World) -> None:
+    """One who names an older lease is told so, rather than handed a newer one that it does not expect."""
+    client, miner, other = await world.client(), await world.miner(), await world.miner()
+    job = await client.submit(max_attempts=9)
+    first = await miner.take(job)
+    assert body(await miner.accept(job, first["lease_token"])) == first
+    problem(await miner.accept(job, "lease_unknown"), 409)
+    problem(await other.accept(job, first["lease_token"]), 409)
+    await world.later(120)
+    await miner.beat()
+    # Nobody has taken it since: its own lease is still the last.
+    second = body(await miner.accept(job, first["lease_token"]))
+    assert (second["attempt"], second["lease_token"] != first["lease_token"]) == (2, True)
+    for _ in range(2):
+        problem(await miner.accept(job, first["lease_token"]), 409)
+        assert body(await miner.accept(job, second["lease_token"])) == second
+    assert body(await miner.accept(job)) == second
+
+
 async def test_heartbeats_renew_all_or_the_named(world: World) -> None:
     client, miner = await world.client(), await world.miner()
     one, two = await client.submit(), await client.submit()
@@ -265,9 +299,13 @@ async def test_back_off_begins_with_the_second_failure(world: World) -> None:
     assert await other.offered() == [job]
     await other.take(job)
     body(await other.fail(job))
-    assert await other.offered() == await miner.offered() == []
+    third = await world.miner()
+    assert await other.offered() == await miner.offered() == await third.offered() == []
+    # Nor is it counted among those that could be taken now.
+    assert (await third.beat())["queue_length"] == 0
     problem(await miner.accept(job), 409)
     await world.later(5)
+    assert (await third.beat())["queue_length"] == 1
     await miner.take(job)
 
 

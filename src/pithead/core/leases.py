@@ -58,6 +58,14 @@ def take(job: Job, miner: int, token: str, now: float, policy: Policy) -> tuple[
     return taken, Attempt(job.seq, taken.attempts, miner, token, now)
 
 
+def check_fence(job: Job, named: Attempt | None) -> None:
+    """Whether the attempt that a lease token names is the job's newest. Raises `NotHolder` where it names none, `Fenced`."""
+    if named is None:
+        raise NotHolder(f"job {job.id} was not given to you under this lease")
+    if named.number < job.attempts:
+        raise Fenced(f"job {job.id} has been given out again since; stop working on it")
+
+
 def standing(job: Job, mine: Attempt | None, token: str | None) -> Standing:
     """What the miner of the attempt `mine` may do with the job.
 
@@ -70,8 +78,8 @@ def standing(job: Job, mine: Attempt | None, token: str | None) -> Standing:
         raise NotHolder(f"job {job.id} is not yours: accept it first")
     if mine.outcome in ("completed", "failed", "released"):
         return Standing.SETTLED
-    if token is not None and mine.number < job.attempts:
-        raise Fenced(f"job {job.id} has been given out again since; stop working on it")
+    if token is not None:
+        check_fence(job, mine)
     if job.state in HELD:
         if mine.number == job.attempts:
             return Standing.HOLDS

@@ -63,12 +63,17 @@ def save(tx: Tx, before: Job, after: Job) -> Job:
     return after
 
 
-def accept(tx: Tx, now: float, rules: Rules, miner_id: str, job_id: str, token: str) -> Assigned:
+def accept(
+    tx: Tx, now: float, rules: Rules, miner_id: str, job_id: str, token: str, *, under: str | None = None
+) -> Assigned:
     """Give the job to the miner under a lease with this token; the present one if it holds the job already.
 
-    Raises `NotFound`, `MinerNotActive`, `JobNotAvailable`, `JobTaken`, `JobFinished`.
+    `under` is the token of a lease that the miner believes to be the job's last: it may hold the job anew by now.
+    Raises `NotFound`, `MinerNotActive`, `JobNotAvailable`, `JobTaken`, `JobFinished`, `NotHolder`, `Fenced`.
     """
     miner, job = _both(tx, miner_id, job_id)
+    if under is not None:
+        leases.check_fence(job, tx.newest_attempt(job.seq, miner.seq, under))
     if is_held(job) and job.miner == miner.seq:
         return Assigned(job, tx.job_input(job.seq))
     if job.state is State.QUEUED:

@@ -104,8 +104,8 @@ async def available(call: Call) -> Ready:
 @handles("accept_job")
 async def accept(call: Call) -> Operation:
     rules, miner_id, job_id = call.exchange.rules, call.caller.id, call.path["job_id"]
-    token = new_token("lease")
-    return lambda tx, now: shapes.assignment(dispatch.accept(tx, now, rules, miner_id, job_id, token), now)
+    token, under = new_token("lease"), call.lease_token
+    return lambda tx, now: shapes.assignment(dispatch.accept(tx, now, rules, miner_id, job_id, token, under=under), now)
 
 
 @handles("complete_job")

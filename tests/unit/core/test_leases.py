@@ -16,6 +16,7 @@ from pithead.core.leases import (
     Standing,
     after_failure,
     back_off,
+    check_fence,
     completed,
     end_attempt,
     lease_end,
@@ -156,6 +157,15 @@ def test_an_older_lease_s_token_opens_nothing(state: State, newest: int, number:
         return
     with pytest.raises(Fenced):
         standing(job(state=state, attempts=newest), attempt(number, outcome), f"lease_{number}")
+
+
+def test_a_fence_is_the_newest_lease() -> None:
+    one = job(attempts=2)
+    check_fence(one, attempt(2, "lapsed"))
+    with pytest.raises(Fenced):
+        check_fence(one, attempt(1, "lapsed"))
+    with pytest.raises(NotHolder):
+        check_fence(one, None)
 
 
 # -- back-off
