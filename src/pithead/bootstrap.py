@@ -4,17 +4,13 @@ import asyncio
 import contextlib
 import fcntl
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import IO, Final
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.types import ASGIApp
 
-from pithead.core import receipts
 from pithead.core.errors import Invalid
 from pithead.core.leases import Policy
 from pithead.core.money import micros
@@ -29,15 +25,23 @@ from pithead.exchange.rules import Rules
 from pithead.http.api import Services
 from pithead.http.app import build
 from pithead.settings import Settings, SettingsError
+from pithead.store.cipher import check
 from pithead.store.embedded import Embedded
 from pithead.store.errors import StoreError
+from pithead.store.keyring import Keyring, new_wrapped_key
+from pithead.store.keys import DatabaseKey, find_key
 from pithead.store.places import open_blobs
+from pithead.store.recrypt import leftovers
+from pithead.store.sealed import SealedBlobs
+from pithead.store.signing import ReceiptSigner
 from pithead.store.sqlite import SqliteStore
 
 _log = logging.getLogger("pithead")
 
 _DAY: Final = 86_400.0
 
+#: The database's file in the data folder.
+DATABASE: Final = "pithead.db"
 #: Seconds between two looks at what is due.
 SWEEP_EVERY: Final = 1.0
 #: Seconds between two notes that this coordinator is up: at most this much of an outage is not made good to a lease.
@@ -54,45 +58,6 @@ class SteadyClock:
 
     def __call__(self) -> float:
         return time.monotonic() + self._offset
-
-
-class ReceiptSigner:
-    """Signs receipts with the coordinator's Ed25519 key, kept in a file that only its owner reads."""
-
-    def __init__(self, file: Path) -> None:
-        if not file.exists():
-            _write_private(file, _new_signing_key())
-        try:
-            key = serialization.load_pem_private_key(file.read_bytes(), None)
-        except (ValueError, TypeError):
-            key = None
-        if not isinstance(key, Ed25519PrivateKey):
-            raise StoreError(
-                f"{file} is not an Ed25519 key in PEM form; restore it, or move it away to have a new one made"
-            )
-        self._key = key
-        self.key_id = receipts.key_id(key.public_key())
-        self.public_key = key.public_key().public_bytes_raw()
-
-    def sign(self, receipt: receipts.Receipt) -> str:
-        """The signature, in base64."""
-        return receipts.sign(receipt, self._key)
-
-
-def _new_signing_key() -> bytes:
-    return Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _write_private(file: Path, content: bytes) -> None:
-    temporary = file.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.rename(file)
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -127,7 +92,9 @@ def blobs_of(settings: Settings) -> Blobs:
     try:
         return open_blobs(settings.blob_store, settings.folder / "results", s3=options, allow_http=s3.allow_http)
     except BlobError as error:
-        raise StoreError(f"cannot use the blob store {settings.blob_store or 'in the data folder'}: {error}") from error
+        raise StoreError(
+            f"cannot use the blob store {settings.blob_store or 'in the data folder'}: {error}; check blob_store"
+        ) from error
 
 
 def _minimum(value: float) -> int:
@@ -146,19 +113,43 @@ def _a_day_or_more(seconds: float) -> float:
     return seconds
 
 
+def key_of(settings: Settings) -> DatabaseKey:
+    """The database key, from where the settings say. Raises `StoreError`."""
+    return find_key(
+        settings.db_encryption_key_path,
+        settings.db_encryption_key_command,
+        settings.db_encryption_key,
+        names={
+            "path": "db_encryption_key_path",
+            "command": "db_encryption_key_command",
+            "value": "PITHEAD_DB_ENCRYPTION_KEY",
+        },
+    )
+
+
 class Application:
     """A coordinator with its store, and the ASGI application in front of it."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] | None = None) -> None:
+        """Open all that is kept. Raises `StoreError`, and then nothing was changed and all is closed again."""
         self.settings = settings
-        folder = settings.folder
+        folder, rules = settings.folder, rules_of(settings)
+        self._key = key_of(settings) if settings.db_encryption_enabled else None
+        self._keyring = Keyring()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = _lock(folder)
-        self.blobs = blobs_of(settings)
-        self._store = SqliteStore(folder / "pithead.db")
-        self.coordinator = Coordinator(
-            rules_of(settings), clock or SteadyClock(), ReceiptSigner(folder / "signing.pem")
-        )
+        self._lock = lock(folder)
+        try:
+            check(folder / DATABASE, self._key)
+            for left in leftovers(folder / DATABASE):
+                _log.warning("%s is left from encrypting, decrypting or rekeying; nothing uses it: delete it", left)
+            blobs = blobs_of(settings)
+            self.blobs: Blobs = blobs if self._key is None else SealedBlobs(blobs, self._keyring)
+            self._store = SqliteStore(folder / DATABASE, self._key)
+        except BaseException:
+            self._lock.close()
+            raise
+        self._signer = ReceiptSigner(folder)
+        self.coordinator = Coordinator(rules, clock or SteadyClock(), self._signer)
         self.database: Embedded
         self.retention = Retention(self.coordinator, self.blobs)
         self.collector = Collector(self.coordinator, self.blobs, settings.results.orphan_after)
@@ -182,8 +173,11 @@ class Application:
             away = await self.coordinator.start(self.database)
             if away:
                 _log.info("no coordinator was up for %.0f s; leases were extended by as much", away)
-            await self._settle_operator_key()
+            await self._fill_keyring()
+            self._signer.open(None if self._key is None else self._keyring)
             await self._check_blobs()
+            # Last of all: a key that was made is shown once, and only by a start that succeeds.
+            await self._settle_operator_key()
             if care:
                 self._care = asyncio.create_task(self._keep_care(), name="care")
             yield self
@@ -200,13 +194,31 @@ class Application:
                 # On a full disk too the rest of the stop is in order; the next start finds an older note.
                 _log.warning("could not note when this coordinator stopped: %s", error)
             await self.database.close()
+            self._keyring.drop()
+            if self._key is not None:
+                self._key.wipe()
             self._lock.close()
+
+    async def _fill_keyring(self) -> None:
+        """Load the keys that blobs are encrypted under; the first start makes one."""
+        key, wrapped = self._key, await self.coordinator.peek(lambda tx: tx.data_keys())
+        if key is None:
+            if wrapped:
+                raise StoreError("the results are encrypted; set db_encryption_enabled and its key")
+            return
+        if not wrapped:
+            first = new_wrapped_key(key, self.coordinator.now())
+            await self.coordinator.run(lambda tx, now: tx.add_data_key(first))
+            wrapped = [first]
+        self._keyring.fill(wrapped, key)
 
     async def _check_blobs(self) -> None:
         try:
             await self.blobs.check()
         except BlobError as error:
-            raise StoreError(f"cannot use the blob store {self.blobs.describe()}: {error}") from error
+            raise StoreError(
+                f"cannot use the blob store {self.blobs.describe()}: {error}; check blob_store and your rights to it"
+            ) from error
 
     async def _settle_operator_key(self) -> None:
         given = self.settings.operator_key
@@ -255,7 +267,7 @@ def _has_operator_key(tx: Tx, given: str) -> bool:
     return tx.has_operator_key()
 
 
-def _lock(folder: Path) -> IO[str]:
+def lock(folder: Path) -> IO[str]:
     """Keep a second coordinator from opening the same folder. Raises `StoreError`."""
     held = (folder / "lock").open("w")
     try:

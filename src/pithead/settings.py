@@ -17,7 +17,17 @@ from platformdirs import user_data_path
 
 #: Variables that begin like settings and are none: what the command line and the agent read for themselves.
 NOT_SETTINGS: Final = frozenset(
-    {"CONFIG", "CONFIG_DIR", "KEY", "URL", "PROFILE", "MINER_ID", "MINER_PROFILE", "MODELS_DIR"}
+    {
+        "CONFIG",
+        "CONFIG_DIR",
+        "KEY",
+        "URL",
+        "PROFILE",
+        "MINER_ID",
+        "MINER_PROFILE",
+        "MODELS_DIR",
+        "NEW_DB_ENCRYPTION_KEY",
+    }
 )
 
 
@@ -165,6 +175,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "`az://container/prefix`; empty for `results` in the data folder."
         ),
     ] = ""
+    db_encryption_enabled: Annotated[
+        bool, _about("Whether the database, results and the signing key are encrypted where they are kept.")
+    ] = False
+    db_encryption_key_path: Annotated[
+        str, _about("The file with the database key, readable by its owner only. `pithead admin keygen` makes one.")
+    ] = ""
+    db_encryption_key_command: Annotated[
+        str, _about("A command that prints the database key, for secret managers. It is run without a shell.")
+    ] = ""
+    db_encryption_key: Annotated[
+        str, _about("The database key itself, 64 hexadecimal digits. From the environment only.")
+    ] = ""
     rate_limits: RateLimits = RateLimits()
     leases: Leases = Leases()
     miners: Miners = Miners()
@@ -182,7 +204,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 #: Settings that are never printed.
-SECRETS: Final = frozenset({"operator_key"})
+SECRETS: Final = frozenset({"operator_key", "db_encryption_key"})
+#: Settings that a file must not hold: it may lie beside what they protect.
+NOT_IN_FILES: Final = frozenset({"db_encryption_key"})
 
 
 class SettingsError(Exception):
@@ -252,6 +276,8 @@ def load(
             if name not in known:
                 hint = _guess(name, known) or "; 'pithead settings' lists those that there are"
                 raise SettingsError(f"{chosen}: there is no setting {name}{hint}")
+            if name in NOT_IN_FILES:
+                raise SettingsError(f"{chosen}: {name} does not belong into a file; set {known[name].variable}")
             put(name, _convert(known[name], value, f"{chosen}: {name}", strict=True), str(chosen))
     by_variable = {option.variable: option for option in known.values()}
     # Without the prefix that makes any two of them alike.
@@ -268,7 +294,11 @@ def load(
     for name, value in (given or {}).items():
         if value is not None:
             put(name, _convert(known[name], value, f"--{name}", strict=False), "command line")
-    return Loaded(_build(values), sources, warnings)
+    settings = _build(values)
+    if not settings.db_encryption_enabled:
+        idle = [name for name in known if name.startswith("db_encryption_key") and value_of(settings, name)]
+        warnings += [f"{name} is set, and db_encryption_enabled is not: nothing is encrypted" for name in idle]
+    return Loaded(settings, sources, warnings)
 
 
 def _read(file: Path) -> dict[str, Any]:

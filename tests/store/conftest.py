@@ -7,7 +7,8 @@ from typing import Any, Protocol, TypeVar, cast
 import pytest
 
 from pithead.exchange.ports import Tx
-from pithead.store.sqlite import SqliteStore, SqliteTx
+from pithead.store.keys import DatabaseKey
+from pithead.store.sqlite import SqliteStore
 
 T = TypeVar("T")
 
@@ -20,23 +21,15 @@ class Store(Protocol):
 
 
 class Sqlite:
-    """The embedded one."""
+    """The embedded one; with a key, encrypted."""
 
-    def __init__(self, folder: Path) -> None:
-        self.store = SqliteStore(folder / "pithead.db")
+    def __init__(self, folder: Path, key: DatabaseKey | None = None) -> None:
+        self.store = SqliteStore(folder / "pithead.db", key)
         # That a commit is on the disk is another test's matter; these make thousands.
         self.store.writing.execute("PRAGMA synchronous = OFF")
 
     def do(self, operation: Callable[[Tx], T]) -> T:
-        connection = self.store.writing
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            outcome = operation(SqliteTx(connection))
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
-        return outcome
+        return self.store.write(operation)
 
 
 @pytest.fixture
@@ -48,9 +41,18 @@ def sqlite(tmp_path: Path) -> Iterator[Sqlite]:
 
 
 @pytest.fixture
-def store(sqlite: Sqlite) -> Store:
+def sqlcipher(tmp_path: Path) -> Iterator[Sqlite]:
+    """An empty database of the embedded kind, encrypted."""
+    opened = Sqlite(tmp_path, DatabaseKey(b"k" * 32))
+    yield opened
+    opened.store.close()
+
+
+@pytest.fixture(params=["sqlite", "sqlcipher"])
+def store(request: pytest.FixtureRequest) -> Store:
     """An empty database, of each kind in turn."""
-    return sqlite
+    opened: Store = request.getfixturevalue(request.param)
+    return opened
 
 
 class _Each:

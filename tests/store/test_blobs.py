@@ -14,8 +14,11 @@ from tests.buckets import Service
 from pithead.exchange.blobs import BlobError, Blobs, Entry, NoSuchBlob
 from pithead.store import blobs as module
 from pithead.store.blobs import LocalBlobs
+from pithead.store.keyring import Keyring, new_wrapped_key
+from pithead.store.keys import DatabaseKey
 from pithead.store.objects import ObjectBlobs
 from pithead.store.places import open_blobs
+from pithead.store.sealed import SealedBlobs
 
 Make = Callable[[], Blobs]
 
@@ -37,10 +40,33 @@ def bucket(tmp_path: Path, s3: Service) -> Blobs:
     return open_blobs(s3.bucket(), tmp_path, s3=options, allow_http=True)
 
 
-@pytest.fixture(params=[local, folder, memory, bucket], ids=lambda make: make.__name__)
+def keyring() -> Keyring:
+    master, made = DatabaseKey(b"m" * 32), Keyring()
+    made.fill([new_wrapped_key(master, 1.0)], master)
+    return made
+
+
+def sealed_local(tmp_path: Path, s3: Service) -> Blobs:
+    return SealedBlobs(local(tmp_path, s3), keyring())
+
+
+def sealed_bucket(tmp_path: Path, s3: Service) -> Blobs:
+    return SealedBlobs(bucket(tmp_path, s3), keyring())
+
+
+STORES = [local, folder, memory, bucket, sealed_local, sealed_bucket]
+
+
+@pytest.fixture(params=STORES, ids=lambda make: make.__name__)
 def blobs(request: Any, tmp_path: Path, s3: Service) -> Blobs:
     made: Blobs = request.param(tmp_path, s3)
     return made
+
+
+@pytest.fixture
+def name(blobs: Blobs) -> str:
+    """What the exchange could name a blob."""
+    return "ab/job_1-1-c0" + blobs.suffix
 
 
 class Source:
@@ -75,35 +101,36 @@ LONG = bytes(range(251)) * 83_000
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"some bytes", LONG], ids=["none", "one", "some", "many"])
-async def test_what_is_put_is_got(blobs: Blobs, content: bytes) -> None:
+async def test_what_is_put_is_got(blobs: Blobs, name: str, content: bytes) -> None:
     await blobs.check()
     source = Source(*(content[at : at + 65_536] for at in range(0, len(content), 65_536)))
-    await blobs.put("ab/job_1-1-c0", source())
+    await blobs.put(name, source())
     assert source.closed
-    assert await blobs.size("ab/job_1-1-c0") == len(content)
-    assert await read(blobs, "ab/job_1-1-c0", 0, len(content)) == content
-    assert [(entry.name, entry.size) for entry in await listed(blobs)] == [("ab/job_1-1-c0", len(content))]
+    assert await blobs.peek(name, 0) == (len(content), b"")
+    assert await blobs.peek(name, 64) == (len(content), content[:64])
+    assert await read(blobs, name, 0, len(content)) == content
+    assert [entry.name for entry in await listed(blobs)] == [name]
 
 
 @pytest.mark.parametrize(
     ("start", "end"), [(0, 1), (10, 20), (5_000_000, 9_000_000), (len(LONG) - 1, len(LONG)), (7, 7)]
 )
-async def test_a_part_of_it_is_got(blobs: Blobs, start: int, end: int) -> None:
-    await blobs.put("ab/job_1-1-c0", Source(LONG)())
-    assert await read(blobs, "ab/job_1-1-c0", start, end) == LONG[start:end]
+async def test_a_part_of_it_is_got(blobs: Blobs, name: str, start: int, end: int) -> None:
+    await blobs.put(name, Source(LONG)())
+    assert await read(blobs, name, start, end) == LONG[start:end]
 
 
 @pytest.mark.parametrize("before", [(), (b"x",), (LONG,)], ids=["at once", "early", "late"])
-async def test_where_the_source_fails_nothing_is_left(blobs: Blobs, before: tuple[bytes, ...]) -> None:
+async def test_where_the_source_fails_nothing_is_left(blobs: Blobs, name: str, before: tuple[bytes, ...]) -> None:
     source = Source(*before, error=ValueError("gone"))
     with pytest.raises(ValueError, match="gone"):
-        await blobs.put("ab/job_1-1-c0", source())
+        await blobs.put(name, source())
     assert source.closed
-    assert await blobs.size("ab/job_1-1-c0") is None
+    assert await blobs.peek(name, 10) is None
     assert await listed(blobs) == []
 
 
-async def test_a_put_that_is_cancelled_leaves_nothing(blobs: Blobs) -> None:
+async def test_a_put_that_is_cancelled_leaves_nothing(blobs: Blobs, name: str) -> None:
     waits = asyncio.Event()
 
     async def source() -> AsyncGenerator[bytes]:
@@ -111,12 +138,12 @@ async def test_a_put_that_is_cancelled_leaves_nothing(blobs: Blobs) -> None:
         waits.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(blobs.put("ab/job_1-1-c0", source()))
+    task = asyncio.create_task(blobs.put(name, source()))
     await waits.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await blobs.size("ab/job_1-1-c0") is None
+    assert await blobs.peek(name, 10) is None
     assert await listed(blobs) == []
 
 
@@ -146,23 +173,23 @@ async def test_a_file_is_not_closed_under_a_write_that_is_under_way(
     assert not [file for file in (tmp_path / "blobs").rglob("*") if file.is_file()]
 
 
-async def test_what_is_not_there(blobs: Blobs) -> None:
-    assert await blobs.size("ab/job_1-1-c0") is None
+async def test_what_is_not_there(blobs: Blobs, name: str) -> None:
+    assert await blobs.peek(name, 10) is None
     with pytest.raises(NoSuchBlob):
-        await read(blobs, "ab/job_1-1-c0", 0, 1)
-    await blobs.delete(["ab/job_1-1-c0", "cd/job_2-1-c0"])
+        await read(blobs, name, 0, 1)
+    await blobs.delete([name, "cd/job_2-1-c0"])
 
 
-async def test_less_than_is_asked_for_is_an_error_and_no_short_answer(blobs: Blobs) -> None:
-    await blobs.put("ab/job_1-1-c0", Source(b"12345")())
+async def test_less_than_is_asked_for_is_an_error_and_no_short_answer(blobs: Blobs, name: str) -> None:
+    await blobs.put(name, Source(b"12345")())
     with pytest.raises(BlobError):
-        await read(blobs, "ab/job_1-1-c0", 3, 9)
+        await read(blobs, name, 3, 9)
 
 
 async def test_deleting(blobs: Blobs) -> None:
-    names = [f"{number:02x}/job_1-1-{number}" for number in range(5)]
-    for name in names:
-        await blobs.put(name, Source(b"x")())
+    names = [f"{number:02x}/job_1-1-{number}{blobs.suffix}" for number in range(5)]
+    for one in names:
+        await blobs.put(one, Source(b"x")())
     await blobs.delete([*names[:2], "ff/job_9-1-a", *names[3:4]])
     assert sorted(entry.name for entry in await listed(blobs)) == [names[2], names[4]]
 
@@ -170,18 +197,18 @@ async def test_deleting(blobs: Blobs) -> None:
 async def test_a_listing_comes_in_batches(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pithead.store.blobs.BATCH", 2)
     monkeypatch.setattr("pithead.store.objects.BATCH", 2)
-    names = [f"{number % 3:02x}/job_1-1-{number}" for number in range(5)]
-    for name in names:
-        await blobs.put(name, Source(b"x")())
+    names = [f"{number % 3:02x}/job_1-1-{number}{blobs.suffix}" for number in range(5)]
+    for one in names:
+        await blobs.put(one, Source(b"x")())
     batches = [[entry.name for entry in batch] async for batch in blobs.list()]
     assert all(len(batch) <= 2 for batch in batches)
-    assert sorted(name for batch in batches for name in batch) == sorted(names)
+    assert sorted(one for batch in batches for one in batch) == sorted(names)
 
 
-async def test_a_blob_that_is_put_again_is_replaced_as_a_whole(blobs: Blobs) -> None:
-    await blobs.put("ab/job_1-1-c0", Source(LONG)())
-    await blobs.put("ab/job_1-1-c0", Source(b"short")())
-    assert await blobs.size("ab/job_1-1-c0") == 5
+async def test_a_blob_that_is_put_again_is_replaced_as_a_whole(blobs: Blobs, name: str) -> None:
+    await blobs.put(name, Source(LONG)())
+    await blobs.put(name, Source(b"short")())
+    assert await blobs.peek(name, 9) == (5, b"short")
 
 
 async def test_an_upload_to_a_bucket_that_fails_is_aborted(s3: Service, tmp_path: Path) -> None:

@@ -159,6 +159,7 @@ SCANS: Final = {
     "balances_by_kind": "an operator's overview",
     "miners_by_status": "an operator's overview",
     "has_operator_key": "once, at the start",
+    "data_keys": "once, at the start, and few",
     "extend_miners": "once, at the start",
     "due": "of the miners, which are few beside the jobs; an index would cost every heartbeat a write",
     "mark_offline": "likewise",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from pithead.cli import encryption
 from pithead.cli import job as jobs
 from pithead.cli.account import show_client
 from pithead.cli.ledger import ledger
@@ -24,7 +25,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 @click.group()
 @connection_options
 def admin() -> None:
-    """Clients and credit, the ledger, payouts, miners, keys, limits, the audit log. Needs the operator's key."""
+    """Clients and credit, the ledger, payouts, miners, keys, limits, the audit log; encryption at rest.
+
+    Needs the operator's key; the commands of encryption need the coordinator's folder instead.
+    """
 
 
 def _group(name: str, text: str) -> click.Group:
@@ -42,6 +46,8 @@ _token = _group("enrollment-token", "Tokens to register with, where enrolment as
 _job = _group("job", "Everybody's jobs.")
 admin.add_command(ledger)
 admin.add_command(payout)
+for _command in encryption.COMMANDS:
+    admin.add_command(_command)
 
 
 def _limit(function: F) -> F:

@@ -92,7 +92,9 @@ def _exit_code(run: Callable[[], Any]) -> int:
         return _say(f"a command is missing; see '{_command(error)} --help'")
     except click.UsageError as error:
         message = error.format_message().rstrip(".")
-        return _say(f"{message[:1].lower()}{message[1:]}; see '{_command(error)} --help'")
+        # Click begins with a capital; what begins with a name keeps it.
+        first = message[:1] if message[1:2].isupper() else message[:1].lower()
+        return _say(f"{first}{message[1:]}; see '{_command(error)} --help'")
     except click.ClickException as error:
         return _say(error.format_message(), error.exit_code)
     except BrokenPipeError:

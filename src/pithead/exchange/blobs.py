@@ -45,6 +45,10 @@ class Blobs(Protocol):
     All methods raise `BlobError` for what may go better another time.
     """
 
+    @property
+    def suffix(self) -> str:
+        """What the names of new blobs end in."""
+
     def describe(self) -> str:
         """Which one it is, for messages; without secrets."""
 
@@ -60,8 +64,8 @@ class Blobs(Protocol):
     def get(self, name: str, start: int, end: int) -> AsyncGenerator[bytes]:
         """The bytes from `start` up to, but without, `end`. Raises `NoSuchBlob`."""
 
-    async def size(self, name: str) -> int | None:
-        """How many bytes the blob has; `None` where there is none."""
+    async def peek(self, name: str, count: int) -> tuple[int, bytes] | None:
+        """How many bytes the blob has, and the first `count` of them; `None` where there is no such blob."""
 
     async def delete(self, names: Sequence[str]) -> None:
         """Delete blobs; one that is not there is no error."""
@@ -81,13 +85,13 @@ class Stored(msgspec.Struct, frozen=True):
     whole: bool
 
 
-def name_of(job_id: str, attempt: int) -> str:
+def name_of(job_id: str, attempt: int, suffix: str = "") -> str:
     """A fresh name for the bytes of this attempt.
 
     Every upload gets one of its own: one that is repeated cannot tear the bytes of another. A name is two hex digits,
-    so that no folder grows without bounds, then the job, the attempt, and chance.
+    so that no folder grows without bounds, then the job, the attempt, chance, and what the store adds.
     """
-    unique = f"{job_id}-{attempt}-{secrets.token_hex(6)}"
+    unique = f"{job_id}-{attempt}-{secrets.token_hex(6)}{suffix}"
     return f"{sha256(unique.encode()).hexdigest()[:2]}/{unique}"
 
 

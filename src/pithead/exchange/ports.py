@@ -73,6 +73,14 @@ class Kept(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class WrappedKey(msgspec.Struct, frozen=True):
+    """A key that blobs are encrypted under, itself encrypted under one that is derived from the database key."""
+
+    id: bytes
+    wrapped: bytes
+    created_at: float
+
+
 class Details(msgspec.Struct, frozen=True):
     """What a job's page shows beside the job."""
 
@@ -331,6 +339,20 @@ class Tx(Protocol):
     def result_blob(self, job: int, number: int) -> str | None: ...
     def is_orphan(self, job_id: str, blob: str) -> bool:
         """Whether no attempt names the blob and none ever will: its job is finished, or there is none."""
+
+    def names_blob(self, job_id: str, blob: str) -> bool:
+        """Whether an attempt of the job names the blob, as a result or a part."""
+
+    def rename_blob(self, job_id: str, before: str, after: str) -> None:
+        """Let the attempts of the job that name the blob `before`, as a result or a part, name `after`."""
+
+    # -- the keys that blobs are encrypted under
+    def data_keys(self) -> list[WrappedKey]: ...
+    def add_data_key(self, key: WrappedKey) -> None: ...
+    def save_data_key(self, key: WrappedKey) -> None:
+        """Store the key as it is wrapped now."""
+
+    def delete_data_keys(self) -> None: ...
 
     # -- what miners are told
     def add_notice(self, miner: int, job_id: str, reason: str, now: float) -> None: ...

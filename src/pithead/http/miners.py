@@ -189,7 +189,9 @@ async def upload_result(call: Call) -> wire.Uploaded:
         )
     part = (attempt.part_blob, offset) if offset and attempt.part_blob is not None else None
     try:
-        stored = await take_in(blobs, name_of(job.id, attempt.number), _chunks(call), limit=limit, part=part)
+        stored = await take_in(
+            blobs, name_of(job.id, attempt.number, blobs.suffix), _chunks(call), limit=limit, part=part
+        )
     except TooLarge:
         raise _too_large(limit) from None
     except Cut:

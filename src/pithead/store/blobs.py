@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pithead.exchange.blobs import BATCH, BlobError, Entry, NoSuchBlob
+from pithead.store.files import sync_folder
 
 T = TypeVar("T")
 
@@ -19,6 +20,8 @@ _CHUNK: Final = 1 << 20
 
 class LocalBlobs:
     """Implements `exchange.blobs.Blobs`: streamed to a temporary name, fsynced, renamed, and the folder fsynced."""
+
+    suffix = ""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -77,9 +80,10 @@ class LocalBlobs:
         finally:
             os.close(descriptor)
 
-    async def size(self, name: str) -> int | None:
+    async def peek(self, name: str, count: int) -> tuple[int, bytes] | None:
         try:
-            return self._path(name).stat().st_size
+            with self._path(name).open("rb") as file:
+                return os.fstat(file.fileno()).st_size, file.read(count)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -163,12 +167,3 @@ def _finish(descriptor: int, temporary: Path, final: Path) -> None:
     sync_folder(final.parent)
     if made:
         sync_folder(final.parent.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put the names in the folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

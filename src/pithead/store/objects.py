@@ -49,6 +49,8 @@ class _Abort(Exception):
 class ObjectBlobs:
     """Implements `exchange.blobs.Blobs`. An object appears when its upload is completed, and not before."""
 
+    suffix = ""
+
     def __init__(self, store: ObjectStore, url: str) -> None:
         self._store = store
         self._url = url
@@ -136,9 +138,12 @@ class ObjectBlobs:
             start += len(data)
             yield data
 
-    async def size(self, name: str) -> int | None:
+    async def peek(self, name: str, count: int) -> tuple[int, bytes] | None:
         try:
-            return int((await obstore.head_async(self._store, name))["size"])
+            size = int((await obstore.head_async(self._store, name))["size"])
+            if not size or not count:
+                return size, b""
+            return size, bytes(await obstore.get_range_async(self._store, name, start=0, end=min(count, size)))
         except FileNotFoundError:
             return None
         except _FAILURES as error:

@@ -260,6 +260,36 @@ SELECT NOT EXISTS (SELECT 1 FROM jobs WHERE id = :job_id AND finished_at IS NULL
     AND NOT EXISTS (SELECT 1 FROM jobs j JOIN attempts a ON a.job = j.seq AND a.number = j.completed_attempt
         WHERE j.id = :job_id AND a.blob = :blob)
 
+-- name: names_blob
+-- Whether an attempt of a job names a blob.
+SELECT EXISTS (
+    SELECT 1 FROM attempts a JOIN jobs j ON j.seq = a.job WHERE j.id = :job_id AND (a.blob = :blob OR a.part_blob = :blob)
+)
+
+-- name: rename_blob
+-- The bytes of a result are kept under another name.
+UPDATE attempts SET blob = :after WHERE job = (SELECT seq FROM jobs WHERE id = :job_id) AND blob = :before
+
+-- name: rename_part
+-- … and likewise a part of them.
+UPDATE attempts SET part_blob = :after WHERE job = (SELECT seq FROM jobs WHERE id = :job_id) AND part_blob = :before
+
+-- name: data_keys
+-- The keys that blobs are encrypted under, the oldest first.
+SELECT id, wrapped, created_at FROM data_keys ORDER BY created_at, id
+
+-- name: add_data_key
+-- Store a new one.
+INSERT INTO data_keys (id, wrapped, created_at) VALUES (:id, :wrapped, :created_at)
+
+-- name: save_data_key
+-- It is wrapped under another key now.
+UPDATE data_keys SET wrapped = :wrapped WHERE id = :id
+
+-- name: delete_data_keys
+-- Nothing is encrypted any more.
+DELETE FROM data_keys
+
 -- name: add_notice
 -- A job was taken from a miner, which has to be told.
 INSERT INTO notices (miner, job_id, reason, at) VALUES (:miner, :job_id, :reason, :now)

@@ -29,6 +29,7 @@ from pithead.exchange.ports import (
     Notice,
     PayoutFilter,
     Settlement,
+    WrappedKey,
 )
 from pithead.store.ledger import TOP, LedgerReads, payout_of
 from pithead.store.queries import setting
@@ -342,6 +343,27 @@ class SqlTx(LedgerReads):
 
     def is_orphan(self, job_id: str, blob: str) -> bool:
         return bool(self._one("is_orphan", job_id=job_id, blob=blob)[0])
+
+    def names_blob(self, job_id: str, blob: str) -> bool:
+        return bool(self._one("names_blob", job_id=job_id, blob=blob)[0])
+
+    def rename_blob(self, job_id: str, before: str, after: str) -> None:
+        self._do("rename_blob", job_id=job_id, before=before, after=after)
+        self._do("rename_part", job_id=job_id, before=before, after=after)
+
+    # -- the keys that blobs are encrypted under
+
+    def data_keys(self) -> list[WrappedKey]:
+        return [WrappedKey(bytes(one), bytes(wrapped), at) for one, wrapped, at in self._all("data_keys")]
+
+    def add_data_key(self, key: WrappedKey) -> None:
+        self._do("add_data_key", **msgspec.structs.asdict(key))
+
+    def save_data_key(self, key: WrappedKey) -> None:
+        self._do("save_data_key", id=key.id, wrapped=key.wrapped)
+
+    def delete_data_keys(self) -> None:
+        self._do("delete_data_keys")
 
     # -- what miners are told
 

@@ -1,0 +1,160 @@
+"""What is done to a coordinator's data while no coordinator runs: encrypting it, decrypting it, giving it another key."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from pithead.bootstrap import DATABASE, blobs_of, key_of, lock
+from pithead.settings import Settings
+from pithead.store.errors import StoreError
+from pithead.store.files import sync_folder
+from pithead.store.keyring import Keyring, new_wrapped_key
+from pithead.store.keys import DatabaseKey, find_key, new_key
+from pithead.store.recrypt import convert, fits
+from pithead.store.reseal import reseal
+from pithead.store.sealed import SealedBlobs
+from pithead.store.signing import read_key, write_key
+from pithead.store.sqlite import SqliteStore
+
+T = TypeVar("T")
+
+
+class Done(msgspec.Struct, frozen=True):
+    """What came of it."""
+
+    #: The database's file.
+    database: str
+    #: Whether it was rewritten; false where it was as wanted already.
+    rewritten: bool
+    #: Results that were rewritten.
+    results: int
+    #: Whether the settings, as they are, open it at the next start.
+    settings_fit: bool
+
+
+class Teller:
+    """Is told how far it is. This one keeps it to itself."""
+
+    def step(self, what: str) -> None:
+        """A step begins."""
+
+    def results(self, done: int, size: int) -> None:
+        """So many results, of so many bytes, are rewritten."""
+
+
+def make_key(file: Path) -> None:
+    """Make a database key and write it into a new file that only its owner reads. Raises `StoreError`."""
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            out.write(new_key() + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        sync_folder(file.absolute().parent)
+    except FileExistsError:
+        raise StoreError(f"{file} is there already; choose another name, as no key is written over another") from None
+    except OSError as error:
+        raise StoreError(f"cannot write {file}: {error.strerror}; check the path and your rights to it") from error
+
+
+def find_new_key(path: str, command: str, value: str) -> DatabaseKey:
+    """The key to change to, from the one place that is given. Raises `StoreError`."""
+    names = {"path": "--new-key-path", "command": "--new-key-command", "value": "PITHEAD_NEW_DB_ENCRYPTION_KEY"}
+    return find_key(path, command, value, names=names)
+
+
+def encrypt(settings: Settings, teller: Teller, *, keep_old: bool = False) -> Done:
+    """Encrypt the database, the signing key and the results. Doing it again finishes what was begun. Raises `StoreError`."""
+    with _alone(settings), _key(settings) as key:
+        path = settings.folder / DATABASE
+        rewritten = convert(path, None, key, now=time.time(), tell=teller.step, keep=keep_old)
+        with _opened(settings, key) as names:
+            keyring = names.keyring(key)
+            pem = read_key(settings.folder, keyring)
+            if pem is not None:
+                write_key(settings.folder, keyring, pem)
+            results = _reseal(settings, keyring, names, teller, to_sealed=True)
+    return Done(str(path), rewritten, results, settings.db_encryption_enabled)
+
+
+def decrypt(settings: Settings, teller: Teller, *, keep_old: bool = False) -> Done:
+    """The way back: the results first, as their keys are in the database. Raises `StoreError`."""
+    with _alone(settings), _key(settings) as key:
+        path, results = settings.folder / DATABASE, 0
+        if not fits(path, None):
+            with _opened(settings, key) as names:
+                keyring = names.keyring(key)
+                results = _reseal(settings, keyring, names, teller, to_sealed=False)
+                pem = read_key(settings.folder, keyring)
+                if pem is not None:
+                    write_key(settings.folder, None, pem)
+        rewritten = convert(path, key, None, now=time.time(), tell=teller.step, keep=keep_old)
+    return Done(str(path), rewritten, results, not settings.db_encryption_enabled)
+
+
+def rekey(settings: Settings, new: DatabaseKey, teller: Teller, *, keep_old: bool = False) -> Done:
+    """Give the database another key. Results stay as they are: their keys are in the database. Raises `StoreError`."""
+    with _alone(settings), _key(settings) as old:
+        if old.same(new):
+            raise StoreError("the new key is the old one; make another with 'pithead admin keygen FILE'")
+        path = settings.folder / DATABASE
+        rewritten = convert(path, old, new, now=time.time(), tell=teller.step, keep=keep_old)
+    return Done(str(path), rewritten, 0, False)
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    if not settings.folder.is_dir():
+        raise StoreError(f"there is no folder {settings.folder}; name the coordinator's with --data")
+    with lock(settings.folder):
+        yield
+
+
+@contextmanager
+def _key(settings: Settings) -> Iterator[DatabaseKey]:
+    key = key_of(settings)
+    try:
+        yield key
+    finally:
+        key.wipe()
+
+
+class _Names:
+    """Implements `reseal.Names` over the embedded database."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    def keyring(self, key: DatabaseKey) -> Keyring:
+        keyring, wrapped = Keyring(), self._store.write(lambda tx: tx.data_keys())
+        if not wrapped:
+            # A coordinator makes the first one at its first start, which may never have been.
+            first = new_wrapped_key(key, time.time())
+            self._store.write(lambda tx: tx.add_data_key(first))
+            wrapped = [first]
+        keyring.fill(wrapped, key)
+        return keyring
+
+    def has(self, job_id: str, blob: str) -> bool:
+        return self._store.write(lambda tx: tx.names_blob(job_id, blob))
+
+    def change(self, job_id: str, before: str, after: str) -> None:
+        self._store.write(lambda tx: tx.rename_blob(job_id, before, after))
+
+
+@contextmanager
+def _opened(settings: Settings, key: DatabaseKey) -> Iterator[_Names]:
+    with closing(SqliteStore(settings.folder / DATABASE, key)) as store:
+        yield _Names(store)
+
+
+def _reseal(settings: Settings, keyring: Keyring, names: _Names, teller: Teller, *, to_sealed: bool) -> int:
+    teller.step("encrypting the results" if to_sealed else "decrypting the results")
+    inner = blobs_of(settings)
+    return asyncio.run(reseal(inner, SealedBlobs(inner, keyring), names, to_sealed=to_sealed, tell=teller.results))

@@ -1,0 +1,81 @@
+"""The key that signs receipts: a file that only its owner reads, sealed where encryption at rest is on."""
+
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from pithead.core import receipts
+from pithead.store.errors import StoreError
+from pithead.store.files import erase, write_private
+from pithead.store.keyring import Keyring
+from pithead.store.sealing import Broken, seal_bytes, unseal_bytes
+
+PLAIN: Final = "signing.pem"
+SEALED: Final = "signing.sealed"
+
+
+class ReceiptSigner:
+    """Implements `exchange.ports.Signer` with the coordinator's Ed25519 key, once it is open."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key: Ed25519PrivateKey
+        self.key_id: str
+        self.public_key: bytes
+
+    def open(self, keyring: Keyring | None) -> None:
+        """Read the folder's key, which is made where there is none. With a keyring, the file is sealed.
+
+        A plain file that is found all the same is sealed, and goes. Raises `StoreError`.
+        """
+        pem = read_key(self._folder, keyring)
+        if pem is None:
+            pem = Ed25519PrivateKey.generate().private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        try:
+            key = serialization.load_pem_private_key(pem, None)
+        except (ValueError, TypeError):
+            key = None
+        if not isinstance(key, Ed25519PrivateKey):
+            file = self._folder / (SEALED if (self._folder / SEALED).exists() else PLAIN)
+            raise StoreError(
+                f"{file} is not an Ed25519 key in PEM form; restore it, or move it away to have a new one made"
+            )
+        write_key(self._folder, keyring, pem)
+        self._key = key
+        self.key_id = receipts.key_id(key.public_key())
+        self.public_key = key.public_key().public_bytes_raw()
+
+    def sign(self, receipt: receipts.Receipt) -> str:
+        return receipts.sign(receipt, self._key)
+
+
+def read_key(folder: Path, keyring: Keyring | None) -> bytes | None:
+    """The key as PEM; `None` where there is none. Raises `StoreError` where it is sealed and cannot be opened."""
+    sealed, plain = folder / SEALED, folder / PLAIN
+    if sealed.exists():
+        if keyring is None:
+            raise StoreError(f"{sealed} is encrypted; set db_encryption_enabled and its key")
+        try:
+            return unseal_bytes(keyring.find, SEALED, sealed.read_bytes())
+        except Broken as error:
+            raise StoreError(
+                f"{sealed} cannot be opened: {error}; restore it, or move it away to have a new one made"
+            ) from error
+    return plain.read_bytes() if plain.exists() else None
+
+
+def write_key(folder: Path, keyring: Keyring | None, pem: bytes) -> None:
+    """Keep the key sealed, or plain without a keyring; the other file goes once this one is durable."""
+    sealed, plain = folder / SEALED, folder / PLAIN
+    if keyring is not None:
+        if not sealed.exists():
+            write_private(sealed, seal_bytes(keyring.newest, SEALED, pem))
+        erase(plain)
+    else:
+        if not plain.exists():
+            write_private(plain, pem)
+        sealed.unlink(missing_ok=True)
