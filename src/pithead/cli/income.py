@@ -118,7 +118,7 @@ def show_payout(view: PayoutView) -> None:
         amount=view.amount,
         destination=view.destination,
         status=view.status,
-        made_by="the schedule" if view.scheduled else "the miner",
+        made_by="the schedule" if view.scheduled else None,
         requested=moment(view.requested_at),
         decided=moment(view.decided_at),
         paid=moment(view.paid_at),

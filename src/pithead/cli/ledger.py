@@ -51,8 +51,8 @@ def print_entries(entries: Iterable[LedgerEntry], as_csv: bool) -> None:
         print_csv(LedgerEntry, entries)
         return
     found = list(entries)
-    rows = ((e.entry, moment(e.at), e.cause, e.amount, e.balance, e.job_id, e.note) for e in found)
-    columns = (">ENTRY", "AT", "CAUSE", ">AMOUNT", ">BALANCE", "JOB ID", "NOTE")
+    rows = ((e.entry, moment(e.at), e.cause, e.amount, e.balance, e.job_id or e.payout_id, e.note) for e in found)
+    columns = (">ENTRY", "AT", "CAUSE", ">AMOUNT", ">BALANCE", "FOR ID", "NOTE")
     emit({"entries": found}, lambda: table(columns, rows))
 
 
@@ -90,12 +90,12 @@ def list_ledger(account: str | None, held: bool, limit: int | None, as_csv: bool
             one.amount,
             f"{one.from_account} ({one.from_class})",
             f"{one.to_account} ({one.to_class})",
-            one.job_id,
+            one.job_id or one.payout_id,
             one.note,
         )
         for one in found
     )
-    columns = (">ENTRY", "AT", "CAUSE", ">AMOUNT", "FROM", "TO", "JOB ID", "NOTE")
+    columns = (">ENTRY", "AT", "CAUSE", ">AMOUNT", "FROM", "TO", "FOR ID", "NOTE")
     emit({"entries": found}, lambda: table(columns, rows))
 
 
@@ -115,7 +115,7 @@ def _where(found: LedgerCheck) -> str:
 
 
 def _show_check(found: LedgerCheck) -> None:
-    looked = f"{found.accounts} accounts, {found.jobs} jobs and {found.transfers} transfers"
+    looked = f"{found.accounts} accounts, {found.jobs} jobs, {found.payouts} payouts and {found.transfers} transfers"
     if found.sound:
         click.echo(f"The ledger is sound: {looked}, and every one agrees with the others.")
         return
@@ -136,7 +136,7 @@ class _Teller:
             from rich.console import Console
             from rich.progress import Progress
 
-            self._progress = Progress(console=Console(stderr=True))
+            self._progress = Progress(console=Console(stderr=True), transient=True)
             self._progress.start()
         return self
 

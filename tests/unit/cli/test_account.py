@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from tests.http.exchange import Api
 
 from pithead.cli.main import cli
@@ -57,3 +57,28 @@ async def test_a_miner_sees_what_it_earned(api: Api) -> None:
     today = found["rows"][0]["key"]
     assert json.loads(earnings("--from", today, "--to", today, "--json"))["jobs"] == 1
     assert json.loads(earnings("--to", "2020-01-01", "--json"))["rows"] == []
+
+
+async def test_a_miner_asks_to_be_paid_out(api: Api) -> None:
+    client, miner = await api.client(), await api.miner()
+    job = await client.submit(price=2.5)
+    await miner.take(job)
+    assert (await miner.complete(job)).status_code == 200
+    who = {"PITHEAD_MINER_ID": miner.id, "PITHEAD_KEY": miner.key, "PITHEAD_URL": str(api.http.base_url)}
+
+    def payout(*words: str) -> Result:
+        return CliRunner().invoke(cli, ["miner", "payout", *words], env=who)
+
+    refused = payout("request")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "payout_destination" in refused.stderr
+    assert "DE00 1234" in payout("destination", "DE00 1234").stdout
+    made = json.loads(payout("request", "1", "--idempotency-key", "monday", "--json").stdout)
+    again = json.loads(payout("request", "1", "--idempotency-key", "monday", "--json").stdout)
+    assert (made["amount"], made["destination"], again) == (1, "DE00 1234", made)
+    assert "1.5" in payout("request").stdout
+    shown = payout("list").stdout
+    assert made["payout_id"] in shown
+    assert shown.splitlines()[-1] == "To be asked for: 0"
+    page = json.loads(payout("list", "--limit", "1", "--json").stdout)
+    assert (page["balance"], [one["amount"] for one in page["payouts"]]) == (0, [1.5])

@@ -55,7 +55,7 @@ CASES: list[tuple[str, str, Any, Any, list[str]]] = [
      {"balance": 0.5, "entries": [ENTRY], "next_cursor": None}, None, ["hold", "99.95", "job_1"]),
     ("payout list --status approved", f"GET {ADMIN}/payouts", {"payouts": ["payout"], "next_cursor": None}, None,
      ["payout_1", "=rig", "2.5", "DE00 1234"]),
-    ("payout show payout_1", f"GET {ADMIN}/payouts/payout_1", "payout", None, ["=rig (miner_1)", "made by      the miner"]),
+    ("payout show payout_1", f"GET {ADMIN}/payouts/payout_1", "payout", None, ["=rig (miner_1)", "approved"]),
     ("payout create miner_1 2.5 --destination there", f"POST {ADMIN}/miners/miner_1/payouts", "payout",
      {"amount": 2.5, "destination": "there"}, ["payout_1"]),
     ("payout reject payout_1 --note why", f"POST {ADMIN}/payouts/payout_1/reject", "payout", {"note": "why"},
@@ -180,7 +180,7 @@ def test_a_check_tells_how_far_it_is_and_what_it_found(keyed: Any, coordinator: 
     coordinator.answers[f"GET {ADMIN}/ledger/check"] = checked(*steps, CHECK)
     outcome = keyed("admin", "ledger", "check")
     assert outcome.exit_code == 0
-    assert outcome.stdout.startswith("The ledger is sound: 5 accounts, 2 jobs and 3 transfers")
+    assert outcome.stdout.startswith("The ledger is sound: 5 accounts, 2 jobs, 1 payouts and 3 transfers")
     assert outcome.stderr.splitlines() == [f"jobs: {4 * tenth} of 40" for tenth in range(1, 11)]
     quiet = keyed("admin", "ledger", "check", "--json")
     assert (json.loads(quiet.stdout), quiet.stderr) == (CHECK, "")
