@@ -104,7 +104,7 @@ class Boards(RuleBasedStateMachine):
         while self.reading:
             self.arrive()
         rounds = 0
-        while kinds := self.board.short(miner, limit):
+        while kinds := self.board.short(miner, self.now, limit):
             rounds += 1
             assert rounds < 100, "filling it does not still its hunger"
             for kind in kinds:
@@ -181,3 +181,19 @@ class Boards(RuleBasedStateMachine):
 
 Boards.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestBoard = Boards.TestCase
+
+
+def test_what_a_miner_avoids_does_not_hide_what_is_behind_it() -> None:
+    """The one job that is here is not for this miner, and the next one is only counted."""
+    first, second = (job(seq=seq, deadline=2000.0) for seq in (1, 2))
+    avoided = msgspec.structs.replace(first, avoid_miner=200, avoid_until=2000.0)
+    board = Board(window=1)
+    board.expect(kind_of(first), 2)
+    board.begin_fill(kind_of(first))
+    board.fill(kind_of(first), [avoided], last=False)
+    assert board.best(miner(seq=200), 1000.0, 1) == []
+    assert board.short(miner(seq=200), 1000.0, 1) == [kind_of(first)]
+    assert board.short(miner(seq=201), 1000.0, 1) == []
+    board.begin_fill(kind_of(first))
+    board.fill(kind_of(first), [second], last=False)
+    assert board.best(miner(seq=200), 1000.0, 1) == [second]

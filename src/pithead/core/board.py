@@ -104,6 +104,11 @@ def _first(head: tuple[Key, _Queue]) -> Key:
     return head[0]
 
 
+def _offered(job: Job, miner: Miner, now: float) -> bool:
+    """Whether a miner that the job fits is offered it now."""
+    return job.deadline > now and not avoids(job, miner.seq, now)
+
+
 class Board:
     """Queued jobs by kind. Not thread-safe: one thread owns it."""
 
@@ -210,12 +215,17 @@ class Board:
         """The kinds of which the next jobs are to be read."""
         return list(self._hungry)
 
-    def short(self, miner: Miner, limit: int) -> list[Kind]:
-        """The kinds that fit the miner and of which there are more jobs than are here, where less than `limit` are here."""
+    def short(self, miner: Miner, now: float, limit: int) -> list[Kind]:
+        """The kinds that fit the miner and of which there are more jobs than are here, where it is offered less than `limit`."""
         view = self._view(miner)
         if view is None:
             return []
-        return [q.kind for q in self._fitting(view) if q.tail and len(q.keys) < limit and not q.filling]
+
+        def offered(queue: _Queue) -> int:
+            # Those that it avoids, and those that end, are in its way and still do not count.
+            return sum(_offered(job, miner, now) for job in queue.jobs.values())
+
+        return [q.kind for q in self._fitting(view) if q.tail and not q.filling and offered(q) < limit]
 
     def begin_fill(self, kind: Kind) -> Key | None:
         """The next jobs of a hungry kind are about to be read: those behind this key, or from the start."""
@@ -290,7 +300,7 @@ class Board:
             else:
                 break
             job = queue.jobs[key]
-            if job.deadline > now and not avoids(job, miner.seq, now):
+            if _offered(job, miner, now):
                 found.append(job)
         return found
 

@@ -266,7 +266,7 @@ class Coordinator:
         if matching.unready(miner, len(known.held)):
             return []
         offered = self.board.best(miner, self._clock(), limit)
-        if len(offered) < limit and (kinds := self.board.short(miner, limit)):
+        if len(offered) < limit and (kinds := self.board.short(miner, self._clock(), limit)):
             await self._fill(kinds, limit)
             offered = self.board.best(miner, self._clock(), limit)
         return offered
