@@ -50,6 +50,8 @@ def test_the_noise_of_binary_arithmetic_is_none(written: float | Decimal, amount
 
 
 @given(st.integers(0, 10**12), st.integers(1, 999))
+@example(0, 2)
+@example(1, 998)
 def test_a_real_fraction_of_a_millionth_is_refused(whole: int, thousandths: int) -> None:
     """From two thousandths of a millionth on; noise is far below."""
     if thousandths in (1, 999):
