@@ -16,6 +16,11 @@ from pithead.bootstrap import Application
 from pithead.exchange.blobs import Entry
 from pithead.settings import Settings
 
+# The contract's own texts, byte for byte.
+REGISTER = b"""{"name":"my-miner","gpu_type":"v100","gpu_count":1,"location":"us-east","price_per_hour":0.05,"max_concurrent":4}"""
+COMPLETE = b"""{"result_hash":"sha256:abc123...","metrics":{"execution_time_seconds":600,"gpu_time_seconds":600}}"""
+JSON = {"Content-Type": "application/json"}
+
 #: A miner as the contract's example registers one.
 REGISTRATION: dict[str, Any] = {
     "name": "my-miner", "gpu_type": "v100", "gpu_count": 1, "location": "us-east", "price_per_hour": 0.05,
