@@ -11,6 +11,7 @@ import pytest
 from tests.buckets import Service, serve_s3
 from tests.http.exchange import Api, Clock, World, connect, run_world
 from tests.http.server import OPERATOR_KEY, UNLIMITED, serve
+from tests.postgres import Server
 
 _numbers = itertools.count()
 
@@ -55,10 +56,28 @@ async def roomy(roomy_url: str) -> AsyncIterator[Api]:
         yield api
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server."""
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The setting `database` for a new, empty one: each test that asks for it runs on each kind."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    server: Server = request.getfixturevalue("postgres")
+    with server.lent() as name:
+        yield server.url(name)
+
+
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path, database: str) -> AsyncIterator[World]:
     """A coordinator within the test, on a clock that the test moves, without rate limits."""
-    async with run_world(tmp_path / "data", Clock()) as world:
+    async with run_world(tmp_path / "data", Clock(), database=database) as world:
         yield world
 
 
@@ -71,6 +90,6 @@ async def blob_world(request: pytest.FixtureRequest, tmp_path: Path, s3: Service
 
 
 @pytest.fixture
-def open_world(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[World]]:
+def open_world(tmp_path: Path, database: str) -> Callable[..., AbstractAsyncContextManager[World]]:
     """Opens such coordinators one after the other on one folder and clock, with the settings given."""
-    return partial(run_world, tmp_path / "data", Clock())
+    return partial(run_world, tmp_path / "data", Clock(), database=database)

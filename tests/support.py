@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pithead.core import receipts
 from pithead.core.jobs import Job
-from pithead.exchange import accounts, dispatch, jobs, ledger, miners, payouts
+from pithead.exchange import accounts, dispatch, jobs, ledger, miners, payouts, upkeep
 from pithead.exchange.dispatch import Measured, Outcome
 from pithead.exchange.events import Event
 from pithead.exchange.ids import new_id, new_key, new_token
@@ -63,6 +63,11 @@ class Exchange:
 
     def close(self) -> None:
         self.store.close()
+
+    def sweep(self) -> upkeep.Swept:
+        """Let what is due happen, after a time in which the coordinator was up."""
+        self.do(lambda tx, now: tx.set_alive(now))
+        return self.do(lambda tx, now: upkeep.sweep(tx, now, self.rules))
 
     # -- the common steps
 

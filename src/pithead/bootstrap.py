@@ -26,13 +26,16 @@ from pithead.http.api import Services
 from pithead.http.app import build
 from pithead.settings import Settings, SettingsError
 from pithead.store.cipher import check
+from pithead.store.clock import DatabaseClock
 from pithead.store.embedded import Embedded
 from pithead.store.errors import StoreError
 from pithead.store.keyring import Keyring, new_wrapped_key
 from pithead.store.keys import DatabaseKey, find_key
+from pithead.store.migrate import migrate_postgres
 from pithead.store.places import open_blobs
 from pithead.store.recrypt import leftovers
 from pithead.store.sealed import SealedBlobs
+from pithead.store.shared import Shared
 from pithead.store.signing import ReceiptSigner
 from pithead.store.sqlite import SqliteStore
 
@@ -44,8 +47,8 @@ _DAY: Final = 86_400.0
 DATABASE: Final = "pithead.db"
 #: Seconds between two looks at what is due.
 SWEEP_EVERY: Final = 1.0
-#: Seconds between two notes that this coordinator is up: at most this much of an outage is not made good to a lease.
-ALIVE_EVERY: Final = 5.0
+#: Seconds between two notes that this coordinator is up (see `upkeep.GRACE`).
+ALIVE_EVERY: Final = 2.0
 #: Seconds between two batches of blobs that are looked at for orphans.
 COLLECT_EVERY: Final = 10.0
 
@@ -138,19 +141,25 @@ class Application:
         self._keyring = Keyring()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = lock(folder)
+        own_clock: Callable[[], float]
         try:
-            check(folder / DATABASE, self._key)
-            for left in leftovers(folder / DATABASE):
-                _log.warning("%s is left from encrypting, decrypting or rekeying; nothing uses it: delete it", left)
             blobs = blobs_of(settings)
             self.blobs: Blobs = blobs if self._key is None else SealedBlobs(blobs, self._keyring)
-            self._store = SqliteStore(folder / DATABASE, self._key)
+            if settings.database:
+                migrate_postgres(settings.database)
+                own_clock = self._database_clock = DatabaseClock()
+            else:
+                check(folder / DATABASE, self._key)
+                for left in leftovers(folder / DATABASE):
+                    _log.warning("%s is left from encrypting, decrypting or rekeying; nothing uses it: delete it", left)
+                self._store = SqliteStore(folder / DATABASE, self._key)
+                own_clock = SteadyClock()
         except BaseException:
             self._lock.close()
             raise
         self._signer = ReceiptSigner(folder)
-        self.coordinator = Coordinator(rules, clock or SteadyClock(), self._signer)
-        self.database: Embedded
+        self.coordinator = Coordinator(rules, clock or own_clock, self._signer)
+        self.database: Embedded | Shared
         self.retention = Retention(self.coordinator, self.blobs)
         self.collector = Collector(self.coordinator, self.blobs, settings.results.orphan_after)
         services = Services(self.coordinator, self.blobs, settings.http.max_body_bytes, settings.http.max_result_bytes)
@@ -168,11 +177,15 @@ class Application:
     @contextlib.asynccontextmanager
     async def running(self, *, care: bool = True) -> AsyncIterator["Application"]:
         """Open for business; on leaving, an orderly stop. `care=False`: the caller sweeps (a test that moves the clock)."""
-        self.database = Embedded(self._store, self.coordinator.on_events)
+        coordinator = self.coordinator
+        if url := self.settings.database:
+            self.database = Shared(
+                url, self._database_clock, coordinator.on_events, coordinator.on_heard, coordinator.on_gap
+            )
+        else:
+            self.database = Embedded(self._store, coordinator.on_events)
         try:
-            away = await self.coordinator.start(self.database)
-            if away:
-                _log.info("no coordinator was up for %.0f s; leases were extended by as much", away)
+            await coordinator.start(self.database)
             await self._fill_keyring()
             self._signer.open(None if self._key is None else self._keyring)
             await self._check_blobs()
@@ -206,10 +219,16 @@ class Application:
             if wrapped:
                 raise StoreError("the results are encrypted; set db_encryption_enabled and its key")
             return
-        if not wrapped:
-            first = new_wrapped_key(key, self.coordinator.now())
-            await self.coordinator.run(lambda tx, now: tx.add_data_key(first))
-            wrapped = [first]
+        first = new_wrapped_key(key, self.coordinator.now())
+
+        def operation(tx: Tx, now: float) -> None:
+            # Of several coordinators that start together, one makes it.
+            if tx.alone("data-key") and not tx.data_keys():
+                tx.add_data_key(first)
+
+        while not wrapped:
+            await self.coordinator.run(operation)
+            wrapped = await self.coordinator.peek(lambda tx: tx.data_keys())
         self._keyring.fill(wrapped, key)
 
     async def _check_blobs(self) -> None:
@@ -222,12 +241,16 @@ class Application:
 
     async def _settle_operator_key(self) -> None:
         given = self.settings.operator_key
-        has_one = await self.coordinator.peek(lambda tx: _has_operator_key(tx, given))
-        if has_one:
-            return
         key = given or new_key()
-        await self.coordinator.run(lambda tx, now: accounts.set_operator_key(tx, now, key))
-        if not given:
+
+        def operation(tx: Tx, now: float) -> bool:
+            # Of several coordinators that start together on an empty database, one makes the key.
+            if _has_operator_key(tx, given) or not tx.alone("operator-key"):
+                return False
+            accounts.set_operator_key(tx, now, key)
+            return True
+
+        if await self.coordinator.run(operation) and not given:
             self.new_operator_key = key
 
     async def _keep_care(self) -> None:

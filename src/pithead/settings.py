@@ -150,6 +150,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     host: Annotated[str, _about("The address to listen on.")] = "127.0.0.1"
     port: Annotated[int, _about("The port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8080
     data: Annotated[str, _about("The folder for the database, the results and the coordinator's signing key.")] = ""
+    database: Annotated[
+        str,
+        _about(
+            "Where everything else is kept: `postgresql://user:password@host/database`, for any number of coordinators. "
+            "Where it is not set, a database in the data folder, for one."
+        ),
+    ] = ""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _about("The least that is logged.")] = "info"
     enrollment: Annotated[
         Literal["open", "approval", "token"],
@@ -204,7 +211,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 #: Settings that are never printed.
-SECRETS: Final = frozenset({"operator_key", "db_encryption_key"})
+SECRETS: Final = frozenset({"operator_key", "db_encryption_key", "database"})
 #: Settings that a file must not hold: it may lie beside what they protect.
 NOT_IN_FILES: Final = frozenset({"db_encryption_key"})
 

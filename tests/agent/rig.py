@@ -347,6 +347,8 @@ class Rig:
         while self.time.passed < until:
             self.time.passed = min(until, self.time.passed + step)
             if self.line.far_end is not None:
+                # The coordinator is up all the while.
+                await self.world.application.coordinator.run(lambda tx, now: tx.set_alive(now))
                 await self.world.application.coordinator.sweep()
             await self.settled()
 

@@ -11,10 +11,15 @@ from typing import Any
 
 import httpx
 import msgspec
+import psycopg
+from psycopg import sql
+from sqlcipher3 import dbapi2
 
 from pithead.bootstrap import Application
 from pithead.exchange.blobs import Entry
 from pithead.settings import Settings
+from pithead.store.embedded import Embedded
+from pithead.store.lanes import PATIENCE
 
 # The contract's own texts, byte for byte.
 REGISTER = b"""{"name":"my-miner","gpu_type":"v100","gpu_count":1,"location":"us-east","price_per_hour":0.05,"max_concurrent":4}"""
@@ -176,11 +181,54 @@ class World(Api):
         self.clock = clock
 
     async def later(self, seconds: float) -> None:
-        """Let time pass, and what is due by then happen."""
+        """Let time pass with the coordinator up, and what is due by then happen."""
         self.clock.now += seconds
+        await self.application.coordinator.run(lambda tx, now: tx.set_alive(now))
         await self.application.coordinator.sweep()
         await self.application.coordinator.pay_out()
         await self.application.retention.turn()
+
+    def tamper(self, change: str) -> None:
+        """Change the database behind the coordinator's back."""
+        database = self.application.settings.database
+        if database:
+            with psycopg.connect(database) as connection:
+                connection.execute(change.encode())
+        else:
+            with contextlib.closing(dbapi2.connect(str(self.application.settings.folder / "pithead.db"))) as connection:
+                connection.execute(change)
+                connection.commit()
+
+    def refuse_writes(self, refuse: bool) -> None:
+        """Let the database take no change, as on a full disk, or take them again."""
+        database = self.application.database
+        if isinstance(database, Embedded):
+            self.application._store.writing.execute(f"PRAGMA query_only = {refuse}")
+            return
+        database.lanes.patience = 0.01 if refuse else PATIENCE
+        options = "-c default_transaction_read_only=off"
+        with psycopg.connect(self.application.settings.database, autocommit=True, options=options) as connection:
+            name = sql.Identifier(connection.info.dbname)
+            connection.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}").format(name, refuse))
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'pithead writer'"
+            )
+
+    def stored(self) -> bytes:
+        """Everything that is in the database."""
+        settings = self.application.settings
+        if not settings.database:
+            return b"".join(file.read_bytes() for file in settings.folder.glob("pithead.db*"))
+        with psycopg.connect(settings.database) as connection:
+            names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+            everything = b""
+            for (name,) in names:
+                with connection.cursor().copy(
+                    sql.SQL("COPY {} TO STDOUT (FORMAT binary)").format(sql.Identifier(name))
+                ) as rows:
+                    everything += b"".join(bytes(row) for row in rows)
+        return everything
 
     def files(self) -> list[Path]:
         """The results that are stored in the data folder, and those on their way."""

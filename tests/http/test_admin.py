@@ -195,7 +195,7 @@ async def test_no_secret_is_shown_twice(world: World) -> None:
     for path in ("/audit", "/miners", f"/miners/{miner.id}", "/clients", f"/clients/{client.id}", "/overview"):
         text = (await world.operator.get(path)).text
         assert not [secret for secret in (client.key, miner.key, token, world.operator.key) if secret in text]
-    stored = b"".join(file.read_bytes() for file in world.application.settings.folder.glob("pithead.db*"))
+    stored = world.stored()
     assert not [s for s in (client.key, miner.key, token, world.operator.key) if s.encode() in stored]
 
 

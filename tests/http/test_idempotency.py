@@ -180,7 +180,7 @@ async def test_an_answer_with_a_secret_does_not_lie_in_the_database(world: World
     request, key = await REQUESTS[name](world), f"a-key-of-{uuid.uuid4()}"
     answer = body(await request.send(key), 201)
     secret = answer.get("api_key") or answer["enrollment_token"]
-    stored = b"".join(file.read_bytes() for file in world.application.settings.folder.glob("pithead.db*"))
+    stored = world.stored()
     assert hashlib.sha256(key.encode()).hexdigest().encode() in stored
     assert secret.encode() not in stored
     assert key.encode() not in stored, "the idempotency key is what the answer is sealed with"

@@ -146,7 +146,7 @@ async def test_an_outage_counts_against_no_lease(open_world: OpenWorld) -> None:
         client, miner = await world.client(), await world.miner()
         job = await client.submit(timeout=1000)
         lease = await miner.take(job)
-        world.clock.now += 100
+        await world.later(100)
     world.clock.now += 10_000
     async with open_world() as again:
         for party in (client, miner):

@@ -225,7 +225,7 @@ async def test_the_check_says_what_it_looked_at(world: World) -> None:
 async def test_the_check_names_what_is_wrong(world: World) -> None:
     client = await world.client(10)
     job = await client.submit(price=2)
-    world.application.database._store.writing.execute("UPDATE jobs SET price = 3000000 WHERE id = ?", (job,))
+    world.tamper(f"UPDATE jobs SET price = 3000000 WHERE id = '{job}'")
     found = body(await world.operator.get("/ledger/check"))
     assert (found["sound"], found["faulty"]) == (False, 2)
     assert [(f["kind"], f["subject"]) for f in found["faults"]] == [("account", f"{client.id} (escrow)"), ("job", job)]

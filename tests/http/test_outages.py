@@ -8,7 +8,7 @@ from tests.http.exchange import HASH, JOB, REGISTRATION, Client, Miner, World, b
 
 
 def refuse_writes(world: World, refuse: bool) -> None:
-    world.application._store.writing.execute(f"PRAGMA query_only = {refuse}")
+    world.refuse_writes(refuse)
 
 
 class Scene:

@@ -127,7 +127,7 @@ async def test_the_check_still_names_a_job_that_was_put_away(open_world: OpenWor
         await client.submit(timeout=100 * DAY)
         await world.later(DAY + 1)
         problem(await client.get(f"/v1/jobs/{job}"), 410)
-        world.application._store.writing.execute("UPDATE archive SET price = 1 WHERE id = ?", (job,))
+        world.tamper(f"UPDATE archive SET price = 1 WHERE id = '{job}'")
         found = body(await world.operator.get("/ledger/check"))
         assert {(fault["kind"], fault["subject"]) for fault in found["faults"]} == {("job", job)}
 

@@ -318,8 +318,8 @@ class Histories(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, 20.0, 61.0]))
     def time_passes(self, seconds: float) -> None:
         self.exchange.now += seconds
-        swept = self.exchange.do(lambda tx, now: upkeep.sweep(tx, now, self.exchange.rules))
-        again = self.exchange.do(lambda tx, now: upkeep.sweep(tx, now, self.exchange.rules))
+        swept = self.exchange.sweep()
+        again = self.exchange.sweep()
         assert (again.expired, again.lapsed) == (0, 0), f"{swept} was not the whole of it"
 
     @rule(first=who, which=which)

@@ -18,7 +18,7 @@ from tests.support import Exchange
 from pithead.core.errors import Conflict, Invalid, PaymentRequired
 from pithead.core.money import FEES, ISSUED, PAYOUTS, units
 from pithead.core.payouts import Payout, State
-from pithead.exchange import accounts, ledger, payouts, retention, upkeep
+from pithead.exchange import accounts, ledger, payouts, retention
 from pithead.exchange.ledger import Line
 from pithead.exchange.ports import Earned, Grouping, PayoutFilter, Tx
 from pithead.exchange.rules import Rules
@@ -195,7 +195,7 @@ class Money(RuleBasedStateMachine):
     @rule()
     def time_passes(self) -> None:
         self.exchange.now += 86_400.0
-        self.exchange.do(lambda tx, now: upkeep.sweep(tx, now, self.exchange.rules))
+        self.exchange.sweep()
         for _, client, price in self.open:
             self._move(self.numbers[client] + 1, self.numbers[client], price)
         self.open.clear()

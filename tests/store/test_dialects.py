@@ -20,6 +20,7 @@ def test_both_databases_have_the_same_migrations() -> None:
 
 def test_what_postgresql_is_asked_in_other_words_is_a_query_of_both() -> None:
     assert load("queries_postgres.sql").keys() <= SQLITE.keys()
+    assert not load("queries_coordinators.sql").keys() & SQLITE.keys()
 
 
 def test_a_query_takes_the_same_values_on_both_databases() -> None:
@@ -31,4 +32,4 @@ def test_a_query_takes_the_same_values_on_both_databases() -> None:
 def test_every_query_is_used() -> None:
     sources = [file.read_text(encoding="utf-8") for file in Path(tx.__file__).parent.glob("*.py")]
     used = set(re.findall(r'"([a-z_]+)"', "\n".join(sources)))
-    assert SQLITE.keys() <= used
+    assert POSTGRES.keys() <= used

@@ -14,7 +14,7 @@ same rules: a property test holds the board to `matching.misfit`.
 import heapq
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from pithead.core.jobs import Job
@@ -205,6 +205,19 @@ class Board:
         queue.tail += count
         self._resize(queue, count)
         self._look_after(queue)
+
+    def recount(self, counts: Mapping[Kind, int]) -> None:
+        """There are so many queued jobs of each kind that can be taken, those that are here included."""
+        for queue in [q for models in self._queues.values() for kinds in models.values() for q in kinds.values()]:
+            if queue.filling:
+                continue  # What is being read now knows better.
+            tail = max(0, counts.get(queue.kind, 0) - len(queue.keys))
+            self._resize(queue, tail - queue.tail)
+            queue.tail = tail
+            self._look_after(queue)
+        for kind, count in counts.items():
+            if self._find(kind) is None:
+                self.expect(kind, count)
 
     @property
     def is_hungry(self) -> bool:

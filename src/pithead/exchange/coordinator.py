@@ -6,7 +6,7 @@ the events of committed transactions, on the event loop's thread, and all of it 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hmac import compare_digest
 from typing import Final, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from pithead.exchange import jobs, miners, payouts, presence, upkeep
 from pithead.exchange.events import Event, JobChanged, KeysChanged
 from pithead.exchange.ids import digest
 from pithead.exchange.miners import Beat
+from pithead.exchange.newest import Newest
 from pithead.exchange.ports import OwnerKind, Signer, Tx
 from pithead.exchange.presence import Known, Presence
 from pithead.exchange.rules import Rules
@@ -30,10 +31,16 @@ _log = logging.getLogger("pithead")
 
 #: Keys kept in memory at the most; far more than a coordinator has miners.
 _MOST_KEYS: Final = 500_000
+#: Seconds between two counts of a queue that other coordinators change too.
+RECOUNT_EVERY: Final = 15.0
 
 
 class Database(Protocol):
     """What the coordinator needs of its store."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other coordinators may use it too: then events can arrive late, and not in the order of the commits."""
 
     def run(self, operation: Callable[[Tx], T]) -> Awaitable[T]:
         """Run an operation; its outcome once it is durable."""
@@ -46,6 +53,12 @@ class Database(Protocol):
 
     def due(self, now: float) -> Awaitable[bool]:
         """Whether any lease, deadline or miner is due."""
+
+    async def attend(self) -> None:
+        """From here on, hear what other coordinators do."""
+
+    def hears(self) -> bool:
+        """Whether what others did up to a few seconds ago has been heard."""
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -67,6 +80,8 @@ class Coordinator:
         self.signer = signer
         self._clock = clock
         self._database: Database
+        #: Whether other coordinators may use it too.
+        self._shared = False
         self.board = Board()
         self.presence = Presence(rules)
         self._keys: dict[bytes, Principal] = {}
@@ -75,6 +90,12 @@ class Coordinator:
         self._job_waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._offer_waiters: dict[asyncio.Future[None], Miner] = {}
         self._filling: asyncio.Future[None] | None = None
+        #: Where others use the database too: the news of its jobs, those that came while the board is set up, whether some
+        #: may have been missed, and when the queue was last counted.
+        self._newest = Newest()
+        self._meanwhile: list[Job] | None = None
+        self._gap = False
+        self._counted_at = 0.0
         self._stopping = False
 
     def now(self) -> float:
@@ -84,15 +105,35 @@ class Coordinator:
     async def start(self, database: Database) -> float:
         """Take up where the last coordinator stopped; the seconds in which none was up."""
         self._database = database
+        self._shared = database.shared
         away = await self.run(upkeep.resume)
-        now = self.now()
-        kinds, resting = await database.read(lambda tx: (tx.queued_kinds(now), tx.queued_resting(now)))
-        for kind, count in kinds:
-            self.board.expect(kind, count)
-        for job in resting:
-            self.board.add(job, now)
-        await self._fill(self.board.hungry())
+        self._meanwhile = []
+        await database.attend()
+        await self._set_up_board()
         return away
+
+    async def _set_up_board(self) -> None:
+        """Count the queue, read the first jobs of each kind, and then take up what changed meanwhile."""
+        self._gap, self._meanwhile = False, self._meanwhile or []
+        try:
+            now, board = self._clock(), Board()
+            kinds, resting, newest = await self.read(
+                lambda tx: (tx.queued_kinds(now), tx.queued_resting(now), tx.newest_job())
+            )
+            for kind, count in kinds:
+                board.expect(kind, count)
+            for job in resting:
+                board.add(job, now)
+            self.board, self._counted_at = board, now
+            self._newest.counted(newest)
+        except BaseException:
+            self._gap = True
+            raise
+        finally:
+            news, self._meanwhile = self._meanwhile, None
+        for job in news:
+            self._hear(job, now)
+        await self._fill(self.board.hungry())
 
     def stop(self) -> None:
         """Let everybody who waits go, so that an orderly stop need not wait for them."""
@@ -121,15 +162,51 @@ class Coordinator:
         for event in events:
             match event:
                 case JobChanged(before, after):
-                    self._job_changed(before, after, now)
+                    if self._shared:
+                        self._hear(after, now)
+                    else:
+                        self._job_changed(before, after, now)
                 case KeysChanged(owner):
-                    self._key_changes += 1
-                    for known in self._keys_of.pop(owner, ()):
-                        self._keys.pop(known, None)
+                    self._forget_keys(owner)
                 case _:
                     pass
-        if self._filling is None and self.board.is_hungry:
-            self._filling = asyncio.ensure_future(self._feed())
+        self._feed_if_hungry()
+
+    def on_heard(self, jobs: Iterable[Job], owners: Iterable[str]) -> None:
+        """Let what other coordinators did take effect in memory: jobs as they stand now, and whose keys changed."""
+        now = self._clock()
+        for job in jobs:
+            self._hear(job, now)
+        for owner in owners:
+            self._forget_keys(owner)
+        self._feed_if_hungry()
+
+    def on_gap(self) -> None:
+        """Something may have happened unheard: nothing that is kept in memory is to be believed."""
+        self._gap = True
+        self._key_changes += 1
+        self._keys.clear()
+        self._keys_of.clear()
+
+    def _hear(self, job: Job, now: float) -> None:
+        """A job is like this, as far as is known; it may have been so for a while."""
+        for future in self._job_waiters.get(job.id, ()):
+            _resolve(future)
+        if self._meanwhile is not None:
+            self._meanwhile.append(job)
+            return
+        news = self._newest.hear(job, now)
+        if news.left:
+            self.board.remove(job)
+        if news.joined:
+            self.board.add(job, now)
+            if job.not_before <= now:
+                self._wake_miners(job, now)
+
+    def _forget_keys(self, owner: str) -> None:
+        self._key_changes += 1
+        for known in self._keys_of.pop(owner, ()):
+            self._keys.pop(known, None)
 
     def _job_changed(self, before: Job | None, after: Job, now: float) -> None:
         if before is not None and before.state is State.QUEUED:
@@ -155,7 +232,7 @@ class Coordinator:
         To be awaited where it has to be looked up first.
         """
         hashed = digest(key)
-        found = self._keys.get(hashed)
+        found = self._keys.get(hashed) if self._database.hears() else None
         return self._look_up(hashed) if found is None else self._checked(found, hashed)
 
     def _checked(self, found: Principal | None, hashed: bytes) -> Principal | None:
@@ -182,6 +259,10 @@ class Coordinator:
 
     # -- the board's supply
 
+    def _feed_if_hungry(self) -> None:
+        if self._filling is None and self.board.is_hungry:
+            self._filling = asyncio.ensure_future(self._feed())
+
     async def _feed(self) -> None:
         """Fill what runs low. What cannot be read now is tried again by the sweep."""
         try:
@@ -207,19 +288,32 @@ class Coordinator:
             if found:
                 self._wake_miners(found[0], self._clock())
 
+    async def _keep_count(self) -> None:
+        """Set right what came out of count: news of other coordinators can be late, or of what was counted already."""
+        if self._gap:
+            await self._set_up_board()
+        elif self._shared and self._clock() - self._counted_at >= RECOUNT_EVERY:
+            now = self._counted_at = self._clock()
+            self.board.recount(dict(await self.read(lambda tx: tx.queued_kinds(now))))
+
     # -- heartbeats
 
     async def beat(self, miner_id: str, names: Sequence[str], telemetry: bytes | None) -> Beat:
         """The miner is there: renew the leases of the jobs it names, or of all where it names none. Raises `NotFound`."""
-        now = self._clock()
-        await self._known(miner_id, now)
-        beat = self.presence.beat(now, miner_id, names, telemetry)
+        beat = None
+        # Where other coordinators judge leases too, what is heard must be where they see it before it is answered.
+        if not self._shared:
+            now = self._clock()
+            await self._known(miner_id, now)
+            beat = self.presence.beat(now, miner_id, names, telemetry)
         if beat is None:
             beat = await self.run(lambda tx, now: miners.heartbeat(tx, now, self.rules, miner_id, names, telemetry))
         return beat
 
     async def _known(self, miner_id: str, now: float) -> Known:
         """How the miner stands: from memory where that is fresh. Raises `NotFound`."""
+        if self._shared:
+            return await self.peek(lambda tx: presence.read(tx, now, miner_id))
         known = self.presence.known(miner_id, now)
         if known is None:
             since = self.presence.changes
@@ -300,10 +394,12 @@ class Coordinator:
         now = self._clock()
         for job in self.board.wake(now):
             self._wake_miners(job, now)
+        await self._keep_count()
         if self._filling is None:
             await self._feed()
         while await self._database.due(self._clock()):
             swept = await self.run(lambda tx, at: upkeep.sweep(tx, at, self.rules))
+            _report(swept.made_good)
             if not swept.more:
                 break
 
@@ -311,16 +407,22 @@ class Coordinator:
         """Note that this coordinator is up, and forget what is old."""
         await self.write_down()
 
-        def operation(tx: Tx, now: float) -> None:
-            upkeep.say_alive(tx, now)
+        def operation(tx: Tx, now: float) -> float:
+            made_good = upkeep.say_alive(tx, now)
             upkeep.prune(tx, now, self.rules)
+            return made_good
 
-        await self.run(operation)
+        _report(await self.run(operation))
 
     async def pay_out(self) -> None:
         """Make the payouts that the schedule wants by now."""
         while await self.run(lambda tx, now: payouts.run_schedule(tx, now, self.rules)):
             pass
+
+
+def _report(made_good: float) -> None:
+    if made_good:
+        _log.warning("no coordinator could work for %.0f s; leases were extended by as much", made_good)
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:

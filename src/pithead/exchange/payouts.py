@@ -92,11 +92,14 @@ def run_schedule(tx: Tx, now: float, rules: Rules) -> bool:
     if last is None:
         tx.set_meta(_RUN, start)
         return False
-    if start <= last:
+    if start <= last or not tx.alone("payouts"):
         return False
-    due = tx.miners_due(start, max(1, rules.payout_minimum), BATCH)
+    least = max(1, rules.payout_minimum)
+    due = tx.miners_due(start, least, BATCH)
     for miner in due:
         amount, to = tx.balance(miner.seq), miner.payout_destination
+        if amount < least:
+            continue  # It asked for a payout of its own a moment ago, at another coordinator.
         _reserve(tx, Payout(0, new_id("payout"), miner.seq, amount, to, State.REQUESTED, start, now))
     if len(due) < BATCH:
         tx.set_meta(_RUN, start)

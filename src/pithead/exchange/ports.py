@@ -18,6 +18,8 @@ from pithead.exchange.events import Event
 OwnerKind = Literal["miner", "client", "operator"]
 #: What earnings are added up by.
 Grouping = Literal["day", "model", "client"]
+#: What is done by one transaction at a time, whichever coordinator's it is.
+Task = Literal["upkeep", "operator-key", "payouts", "data-key"]
 
 
 class Client(msgspec.Struct, frozen=True):
@@ -202,7 +204,9 @@ class Tx(Protocol):
     def post(self, now: float, transfers: Sequence[Transfer]) -> None:
         """Write transfers into the ledger."""
 
-    def balance(self, account: int) -> int: ...
+    def balance(self, account: int) -> int:
+        """What an account holds. Who means to spend it loads its owner first, so that no other operation spends it too."""
+
     def balances_by_kind(self) -> dict[str, int]: ...
     def set_credit_line(self, client: int, amount: int) -> None: ...
     def statement(self, account: int, before: int | None, limit: int) -> list[Entry]:
@@ -305,6 +309,9 @@ class Tx(Protocol):
     def queued_kinds(self, now: float) -> list[tuple[Kind, int]]:
         """The kinds of the queued jobs that are in no back-off, and how many there are of each."""
 
+    def newest_job(self) -> int:
+        """The highest number that a job has; 0 where there is none."""
+
     def queued(self, kind: Kind, after: board.Key | None, now: float, limit: int) -> list[Job]:
         """Those of one kind in the board's order, from behind `after` on (`None`: from the first)."""
 
@@ -382,6 +389,11 @@ class Tx(Protocol):
         """A number that is kept under a name."""
 
     def set_meta(self, name: str, value: float | None) -> None: ...
+    def alone(self, task: Task) -> bool:
+        """Whether no other transaction is at this task; if so, none will be until this one ends."""
+
+    def only_one(self) -> bool:
+        """Whether no other coordinator is up."""
 
     def alive_at(self) -> float | None:
         """When a coordinator last said that it was up."""

@@ -9,6 +9,8 @@ from pithead.exchange.jobs import withdraw
 from pithead.exchange.ports import Tx
 from pithead.exchange.rules import Rules
 
+#: Seconds without a note that a coordinator is up after which none was. They note it every two seconds.
+GRACE = 6.0
 #: How many jobs one transaction takes on, so that it does not hold up those who wait for theirs.
 BATCH = 200
 
@@ -16,9 +18,11 @@ BATCH = 200
 class Swept(msgspec.Struct, frozen=True):
     """What one sweep did."""
 
-    expired: int
-    lapsed: int
-    offline: int
+    expired: int = 0
+    lapsed: int = 0
+    offline: int = 0
+    #: Seconds that were made good to all leases before.
+    made_good: float = 0.0
 
     @property
     def more(self) -> bool:
@@ -27,7 +31,10 @@ class Swept(msgspec.Struct, frozen=True):
 
 
 def sweep(tx: Tx, now: float, rules: Rules) -> Swept:
-    """Expire what is overdue, then lapse leases, then mark silent miners."""
+    """Expire what is overdue, then lapse leases, then mark silent miners; nothing if another coordinator is at it."""
+    if not tx.alone("upkeep"):
+        return Swept()
+    made_good = _make_good(tx, now)
     # First the deadlines: a lease never runs beyond its job's, and an overdue job must not be queued again.
     overdue = tx.overdue(now, BATCH)
     for job in overdue:
@@ -38,7 +45,7 @@ def sweep(tx: Tx, now: float, rules: Rules) -> Swept:
     silent = tx.mark_offline(now)
     for miner in silent:
         tx.emit(MinerChanged(miner))
-    return Swept(len(overdue), len(lapsed), len(silent))
+    return Swept(len(overdue), len(lapsed), len(silent), made_good)
 
 
 def prune(tx: Tx, now: float, rules: Rules) -> None:
@@ -46,19 +53,31 @@ def prune(tx: Tx, now: float, rules: Rules) -> None:
     tx.prune(now - rules.notice_ttl)
 
 
-def say_alive(tx: Tx, now: float) -> None:
-    """Note that a coordinator is up; `resume` counts the time since."""
-    tx.set_alive(now)
+def say_alive(tx: Tx, now: float) -> float:
+    """Note that a coordinator is up; the seconds that were made good before."""
+    return _make_good(tx, now) if tx.alone("upkeep") else 0.0
 
 
 def resume(tx: Tx, now: float) -> float:
-    """At the start: the seconds in which no coordinator was up count against no lease and no miner. Returns them.
+    """At a coordinator's start: make good the time in which none was up, to the second; how much that was.
 
-    Work that was finished meanwhile can still be delivered: the deadlines of held jobs move along.
+    Where others are up, all there can be to make good is what `sweep` makes good too.
+    """
+    if not tx.alone("upkeep"):
+        return 0.0
+    return _make_good(tx, now, 0.0 if tx.only_one() else GRACE)
+
+
+def _make_good(tx: Tx, now: float, grace: float = GRACE) -> float:
+    """Time in which no coordinator was up – or none could write, or all stood still – counts against no lease.
+
+    Nor against a miner; and since work that was finished meanwhile can still be delivered, the deadlines of held jobs
+    move along. A clock that was set counts as such time, too, and forwards as well as back.
     """
     before = tx.alive_at()
-    away = max(0.0, now - before) if before is not None else 0.0
-    if away:
-        tx.extend(away)
+    away = 0.0 if before is None else now - before
     tx.set_alive(now)
+    if abs(away) <= grace:
+        return 0.0
+    tx.extend(away)
     return away

@@ -15,6 +15,8 @@ T = TypeVar("T")
 class Embedded:
     """Implements `exchange.coordinator.Database` over one SQLite file. Make it on the event loop's thread."""
 
+    shared = False
+
     def __init__(self, store: SqliteStore, on_events: Callable[[list[Event]], None]) -> None:
         self._store = store
         self.writer = Writer(store.writing, on_events)
@@ -30,6 +32,12 @@ class Embedded:
 
     async def due(self, now: float) -> bool:
         return self._store.peek(lambda tx: tx.due(now))
+
+    async def attend(self) -> None:
+        """There is nobody else: a folder has one coordinator."""
+
+    def hears(self) -> bool:
+        return True
 
     async def close(self) -> None:
         """Finish what is queued, and leave a database that is one file."""

@@ -2,4 +2,8 @@
 
 
 class StoreError(Exception):
-    """The database cannot be used."""
+    """The database cannot be used. Nothing happened."""
+
+
+class OutcomeUnknown(StoreError):
+    """The database was lost during a commit: what was asked may have happened, or not. Asking again will tell."""

@@ -1,4 +1,4 @@
-"""Versioned migrations, each in one transaction, counted in `PRAGMA user_version`.
+"""Versioned migrations, each in one transaction, counted in `PRAGMA user_version` or in the table `meta`.
 
 `migrations/sqlite/NNNN_name.sql`, and the same in `migrations/postgres` under the same number and name: the tables and
 columns that they lead to are the same, and a test compares.
@@ -7,9 +7,12 @@ columns that they lead to are the same, and a test compares.
 import hashlib
 from importlib.resources import files
 
+import psycopg
 from sqlcipher3 import dbapi2
 
 from pithead.store.errors import StoreError
+from pithead.store.postgres import LOCKS, MIGRATING, connect, one_line
+from pithead.store.queries import POSTGRES_READING as Q
 
 
 def migrations(dialect: str) -> list[tuple[int, str]]:
@@ -23,19 +26,12 @@ def migrations(dialect: str) -> list[tuple[int, str]]:
 
 
 def migrate(connection: dbapi2.Connection) -> int:
-    """Bring the database up to date; how many migrations ran.
+    """Bring an embedded database up to date; how many migrations ran.
 
     Raises `StoreError` where a newer program has written the database, or it is none.
     """
     try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        known = migrations("sqlite")
-        if version > known[-1][0]:
-            raise StoreError(
-                f"the database is at version {version} and this program knows up to {known[-1][0]}: "
-                "run the newer program that wrote it"
-            )
-        pending = [(number, text) for number, text in known if number > version]
+        pending = _pending("sqlite", connection.execute("PRAGMA user_version").fetchone()[0])
         connection.create_function("sha256_hex", 1, lambda text: hashlib.sha256(text.encode()).hexdigest())
         # Some make a table anew that others refer to. Whether all references still lead somewhere is looked at below.
         connection.execute("PRAGMA foreign_keys = OFF")
@@ -51,3 +47,44 @@ def migrate(connection: dbapi2.Connection) -> int:
             connection.execute("ROLLBACK")
         raise StoreError(f"cannot bring the database up to date: {error}") from error
     return len(pending)
+
+
+def migrate_postgres(url: str) -> int:
+    """Bring a PostgreSQL database up to date; how many migrations ran. Others that do the same wait for each other.
+
+    Raises `StoreError` where it cannot be reached, or a newer program has written it.
+    """
+    connection = connect(url, "migration")
+    try:
+        # As long as it takes: the other's migrations may be long, and so may ours.
+        connection.execute("SET lock_timeout = 0; SET statement_timeout = 0", prepare=False)
+        connection.execute(Q["wait_for_lock"], {"locks": LOCKS, "task": MIGRATING})
+        pending = _pending("postgres", _version(connection))
+        for number, text in pending:
+            with connection.transaction():
+                connection.execute(text.encode(), prepare=False)
+                connection.execute(Q["set_version"], {"version": number})
+    except psycopg.Error as error:
+        raise StoreError(f"cannot bring the database up to date: {one_line(error)}") from error
+    finally:
+        # The lock goes with the connection.
+        connection.close()
+    return len(pending)
+
+
+def _version(connection: psycopg.Connection) -> int:
+    found = connection.execute(Q["has_meta"]).fetchone()
+    if not found or not found[0]:
+        return 0
+    row = connection.execute(Q["version"]).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _pending(dialect: str, version: int) -> list[tuple[int, str]]:
+    known = migrations(dialect)
+    if version > known[-1][0]:
+        raise StoreError(
+            f"the database is at version {version} and this program knows up to {known[-1][0]}: "
+            "run the newer program that wrote it"
+        )
+    return [(number, text) for number, text in known if number > version]

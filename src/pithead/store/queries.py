@@ -31,6 +31,7 @@ def _substitutions() -> dict[str, str]:
         columns = entity.__struct_fields__
         for suffix, some in (("", columns), (".but_seq", tuple(c for c in columns if c != "seq"))):
             filled[f"{{{name}{suffix}}}"] = ", ".join(some)
+            filled[f"{{{name}s.{name}{suffix}}}"] = ", ".join(f"{name}s.{c}" for c in some)
             filled[f"{{{name}{suffix}.values}}"] = ", ".join(f":{c}" for c in some)
     return filled
 
@@ -43,9 +44,9 @@ def _named(file: str) -> Iterator[tuple[str, str]]:
         yield name.strip(), "\n".join(lines).strip()
 
 
-def load(*names: str) -> dict[str, str]:
-    """All queries by name, from these files; what a later one has counts."""
-    substitutions = _substitutions()
+def load(*names: str, lock: str = "") -> dict[str, str]:
+    """All queries by name, from these files; what a later one has counts. `lock` is how rows are kept, if they are."""
+    substitutions = _substitutions() | {" {LOCK}": lock, " {TAKE}": lock and f"{lock} SKIP LOCKED"}
     queries: dict[str, str] = {}
     for name, sql in itertools.chain.from_iterable(map(_named, names)):
         for placeholder, value in substitutions.items():
@@ -54,17 +55,20 @@ def load(*names: str) -> dict[str, str]:
     return queries
 
 
-def _for_psycopg(sql: str) -> str:
-    """The query with `%(name)s` for `:name`."""
-    return re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", sql.replace("%", "%%"))
+def _for_psycopg(lock: str = "") -> dict[str, str]:
+    """All queries as `psycopg` takes them, with `%(name)s` for `:name`."""
+    queries = load(*SHARED, "queries_postgres.sql", "queries_coordinators.sql", lock=lock)
+    return {name: re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", sql.replace("%", "%%")) for name, sql in queries.items()}
 
 
 #: What both databases are asked.
 SHARED: Final = ("queries.sql", "queries_ledger.sql", "queries_retention.sql")
 #: All queries by name, as `sqlcipher3` takes them.
 SQLITE: Final = load(*SHARED)
-#: All queries by name, as `psycopg` takes them.
-POSTGRES: Final = {name: _for_psycopg(sql) for name, sql in load(*SHARED, "queries_postgres.sql").items()}
+#: All queries by name, as `psycopg` takes them, for an operation, which locks what it reads.
+POSTGRES: Final = _for_psycopg(lock=" FOR NO KEY UPDATE")
+#: The same for those who only read.
+POSTGRES_READING: Final = _for_psycopg()
 
 
 @cache

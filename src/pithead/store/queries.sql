@@ -1,8 +1,10 @@
 -- Every query of the store: a name, a sentence, and the text. {job}, {miner} … are the columns of that entity, in the
--- order of its struct. A job is unfinished while finished_at is NULL and held while lease_expires_at is not: the partial
--- indexes say it in these words.
+-- order of its struct. The conditions of the partial indexes are spelt as the indexes spell them, so that those are used.
 -- Written in what SQLite and PostgreSQL both understand; the few that cannot be have a counterpart in
--- queries_postgres.sql. Truth is TRUE and FALSE, a sum is cast to BIGINT, least and greatest are a CASE.
+-- queries_postgres.sql. Truth is TRUE and FALSE, a sum is cast to BIGINT, least and greatest are a CASE, and what may be
+-- NULL is cast where its type does not show.
+-- Where several can write at once (docs/locking.md), {LOCK} keeps the rows that an operation reads as they are until its
+-- transaction ends, and {TAKE} does so and passes over those that another one keeps.
 
 -- name: next_account
 -- The first of some free account numbers.
@@ -48,7 +50,7 @@ INSERT INTO clients ({client}) VALUES ({client.values})
 
 -- name: client_by_id
 -- One client.
-SELECT {client} FROM clients WHERE id = :id
+SELECT {client} FROM clients WHERE id = :id {LOCK}
 
 -- name: client_by_seq
 -- One client, by its number.
@@ -64,7 +66,7 @@ INSERT INTO miners ({miner}) VALUES ({miner.values})
 
 -- name: miner_by_id
 -- One miner.
-SELECT {miner} FROM miners WHERE id = :id
+SELECT {miner} FROM miners WHERE id = :id {LOCK}
 
 -- name: save_miner
 -- The registration and the operator's decisions; not what `beat` and `count_ended` write.
@@ -91,7 +93,7 @@ WHERE seq = :miner
 
 -- name: miners_page
 -- Some miners, the newest first.
-SELECT {miner} FROM miners WHERE seq < :before AND (:status IS NULL OR status = :status) ORDER BY seq DESC LIMIT :limit
+SELECT {miner} FROM miners WHERE seq < :before AND (CAST(:status AS TEXT) IS NULL OR status = :status) ORDER BY seq DESC LIMIT :limit
 
 -- name: miners_by_status
 -- How many miners there are in each state.
@@ -124,7 +126,7 @@ INSERT INTO inputs (job, body) VALUES (:job, :body)
 
 -- name: job_by_id
 -- One job.
-SELECT {job} FROM jobs WHERE id = :id
+SELECT {job} FROM jobs WHERE id = :id {LOCK}
 
 -- name: job_input
 -- A job's input.
@@ -142,20 +144,21 @@ FROM (SELECT 1) AS one LEFT JOIN miners m ON m.seq = :miner
 -- name: jobs_page
 -- Some jobs, the newest first.
 SELECT {job} FROM jobs
-WHERE seq < :before AND (:client IS NULL OR client = :client) AND (:state IS NULL OR state = :state)
-    AND (:model IS NULL OR model = :model)
+WHERE seq < :before AND (CAST(:client AS BIGINT) IS NULL OR client = :client) AND (CAST(:state AS TEXT) IS NULL OR state = :state)
+    AND (CAST(:model AS TEXT) IS NULL OR model = :model)
 ORDER BY seq DESC LIMIT :limit
 
 -- name: client_jobs_page
 -- Some of a client's jobs, the newest first.
 SELECT {job} FROM jobs
-WHERE client = :client AND seq < :before AND (:state IS NULL OR state = :state) AND (:model IS NULL OR model = :model)
+WHERE client = :client AND seq < :before AND (CAST(:state AS TEXT) IS NULL OR state = :state) AND (CAST(:model AS TEXT) IS NULL OR model = :model)
 ORDER BY seq DESC LIMIT :limit
 
 -- name: client_open_jobs_page
 -- Some of a client's unfinished jobs, the newest first, however many it has finished.
 SELECT {job} FROM jobs
-WHERE client = :client AND seq < :before AND finished_at IS NULL AND state = :state AND (:model IS NULL OR model = :model)
+WHERE client = :client AND seq < :before AND finished_at IS NULL AND state = :state
+    AND (CAST(:model AS TEXT) IS NULL OR model = :model)
 ORDER BY seq DESC LIMIT :limit
 
 -- name: jobs_by_state
@@ -175,6 +178,10 @@ GROUP BY gpu_type, model, gpu_count, rate
 -- name: queued_resting
 -- The queued jobs that are in back-off.
 SELECT {job} FROM jobs WHERE state = 'queued' AND not_before > 0 AND not_before > :now
+
+-- name: newest_job
+-- The highest number that a job has.
+SELECT coalesce(max(seq), 0) FROM jobs
 
 -- name: queued
 -- The first queued jobs of a kind.
@@ -201,7 +208,7 @@ SELECT count(*) FROM jobs WHERE miner = :miner AND lease_expires_at IS NOT NULL
 
 -- name: held_jobs
 -- The jobs that a miner holds.
-SELECT {job} FROM jobs WHERE miner = :miner AND lease_expires_at IS NOT NULL
+SELECT {job} FROM jobs WHERE miner = :miner AND lease_expires_at IS NOT NULL ORDER BY seq {LOCK}
 
 -- name: renew_all
 -- Renew all leases of a miner; one that runs longer already is not cut short.
@@ -318,7 +325,7 @@ SELECT {job} FROM jobs WHERE lease_expires_at <= :now AND lease_expires_at IS NO
 
 -- name: overdue
 -- Unfinished jobs whose time is up.
-SELECT {job} FROM jobs WHERE deadline <= :now AND finished_at IS NULL ORDER BY deadline LIMIT :limit
+SELECT {job} FROM jobs WHERE deadline <= :now AND finished_at IS NULL ORDER BY deadline LIMIT :limit {TAKE}
 
 -- name: mark_offline
 -- Miners whose time without a heartbeat is up go offline.

@@ -97,7 +97,7 @@ INSERT INTO payouts ({payout.but_seq}) VALUES ({payout.but_seq.values}) RETURNIN
 
 -- name: payout_by_id
 -- One payout.
-SELECT {payout} FROM payouts WHERE id = :id
+SELECT {payout} FROM payouts WHERE id = :id {LOCK}
 
 -- name: save_payout
 -- Move a payout on, if it is still where it was.
@@ -121,7 +121,7 @@ SELECT {payout} FROM payouts WHERE state = :state AND seq < :before ORDER BY seq
 SELECT {miner} FROM miners
 WHERE payout_destination <> '' AND (SELECT balance FROM accounts WHERE accounts.seq = miners.seq) >= :least
     AND NOT EXISTS (SELECT 1 FROM payouts WHERE payouts.miner = miners.seq AND period = :period)
-ORDER BY seq LIMIT :limit
+ORDER BY seq LIMIT :limit {LOCK}
 
 -- name: meta
 -- A number that is kept under a name.

@@ -8,3 +8,15 @@ SELECT nextval('account_numbers')
 -- Its CAST rounds where SQLite's cuts off, and SQLite has no floor.
 SELECT CAST(floor(at / 86400) AS BIGINT), count(*), CAST(sum(amount) AS BIGINT) FROM transfers
 WHERE credit = :account AND cause = 'payment' AND at >= :since AND at < :until GROUP BY 1 ORDER BY 1
+
+-- name: lapsed
+-- Locks each job and its holder, and passes over what another transaction holds: a sweep waits for nobody.
+SELECT {jobs.job} FROM jobs JOIN miners ON miners.seq = jobs.miner
+WHERE lease_expires_at <= :now AND lease_expires_at IS NOT NULL ORDER BY lease_expires_at LIMIT :limit
+FOR NO KEY UPDATE SKIP LOCKED
+
+-- name: mark_offline
+-- Passes over miners that another transaction holds: those are being heard of.
+UPDATE miners SET online = FALSE WHERE seq IN (
+    SELECT seq FROM miners WHERE online AND offline_at <= :now FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING seq

@@ -3,7 +3,7 @@
 -- name: results_to_expire
 -- Some completed jobs whose results are older than that, the oldest first.
 SELECT {job} FROM jobs WHERE finished_at < :before AND result_size IS NOT NULL AND result_expired_at IS NULL
-ORDER BY finished_at LIMIT :limit
+ORDER BY finished_at LIMIT :limit {TAKE}
 
 -- name: expire_result
 -- The bytes of a job's result are given up.
@@ -21,7 +21,7 @@ WHERE job = :job AND (blob IS NOT NULL OR part_blob IS NOT NULL)
 -- name: jobs_to_archive
 -- Some jobs that were finished before that, the oldest first. The newest job stays: its number must not be given out again.
 SELECT {job} FROM jobs WHERE finished_at < :before AND seq < (SELECT max(seq) FROM jobs)
-ORDER BY finished_at LIMIT :limit
+ORDER BY finished_at LIMIT :limit {TAKE}
 
 -- name: archive
 -- Keep of a job what the ledger needs to know of it.
@@ -48,4 +48,4 @@ SELECT seq, id, client, model, price, state, miner, created_at, finished_at FROM
 -- name: forget_answers
 -- Some answers that are older than that.
 DELETE FROM idempotency WHERE (owner, key_hash) IN (
-    SELECT owner, key_hash FROM idempotency WHERE at < :before ORDER BY at LIMIT :limit)
+    SELECT owner, key_hash FROM idempotency WHERE at < :before ORDER BY at LIMIT :limit {TAKE})

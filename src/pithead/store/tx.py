@@ -29,6 +29,7 @@ from pithead.exchange.ports import (
     Notice,
     PayoutFilter,
     Settlement,
+    Task,
     WrappedKey,
 )
 from pithead.store.ledger import TOP, LedgerReads, payout_of
@@ -106,8 +107,12 @@ class SqlTx(LedgerReads):
     def post(self, now: float, transfers: Sequence[Transfer]) -> None:
         for t in transfers:
             self._do("add_transfer", at=now, **msgspec.structs.asdict(t))
-            self._do("move_balance", account=t.debit, amount=-t.amount)
-            self._do("move_balance", account=t.credit, amount=t.amount)
+            self.move(t.debit, -t.amount)
+            self.move(t.credit, t.amount)
+
+    def move(self, account: int, amount: int) -> None:
+        """Bring a balance up to date with a transfer."""
+        self._do("move_balance", account=account, amount=amount)
 
     def balance(self, account: int) -> int:
         row = self._one("balance", account=account)
@@ -286,6 +291,9 @@ class SqlTx(LedgerReads):
     def queued_resting(self, now: float) -> list[Job]:
         return [_job(row) for row in self._all("queued_resting", now=now)]
 
+    def newest_job(self) -> int:
+        return int(self._one("newest_job")[0])
+
     def queued(self, kind: Kind, after: board.Key | None, now: float, limit: int) -> list[Job]:
         if after is None:
             rows = self._all("queued", now=now, limit=limit, **kind._asdict())
@@ -437,6 +445,12 @@ class SqlTx(LedgerReads):
         else:
             self._do("set_meta", key=name, value=value)
 
+    def alone(self, task: Task) -> bool:
+        return True
+
+    def only_one(self) -> bool:
+        return True
+
     def alive_at(self) -> float | None:
         row = self._one("alive_at")
         return float(row[0]) if row else None
@@ -461,3 +475,7 @@ class SqlTx(LedgerReads):
     def due(self, now: float) -> bool:
         """Whether any lease, deadline or miner is due."""
         return bool(self._one("due", now=now)[0])
+
+    def jobs_by_seq(self, seqs: Sequence[int]) -> list[Job]:
+        """Jobs by their numbers (PostgreSQL)."""
+        return [_job(row) for row in self._all("jobs_by_seq", seqs=seqs)]

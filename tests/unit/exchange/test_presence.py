@@ -9,7 +9,7 @@ from tests.support import Exchange
 from pithead.core.jobs import State
 from pithead.core.leases import Policy
 from pithead.core.miners import Status, status
-from pithead.exchange import dispatch, miners, upkeep
+from pithead.exchange import dispatch, miners
 from pithead.exchange.miners import Beat
 from pithead.exchange.presence import BATCH, Presence, read, write_down
 from pithead.exchange.rules import Rules
@@ -51,7 +51,7 @@ def settle(exchange: Exchange, presence: Presence) -> None:
     """Write down what was heard, and sweep."""
     for batch in presence.unwritten():
         exchange.do(lambda tx, now, batch=batch: write_down(tx, batch))  # type: ignore[misc]
-    exchange.do(lambda tx, now: upkeep.sweep(tx, now, exchange.rules))
+    exchange.sweep()
 
 
 def test_a_renewed_lease_does_not_lapse(exchange: Exchange, presence: Presence) -> None:

@@ -183,3 +183,6 @@ CREATE TABLE audit (
     subject TEXT NOT NULL,
     detail  TEXT NOT NULL
 );
+
+-- Only here. Each writer numbers its batches: after a connection that broke during a commit, this tells whether it was done.
+CREATE TABLE writers (id TEXT PRIMARY KEY, batch BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL);

@@ -1,0 +1,356 @@
+"""Writing to PostgreSQL: operations that wait are run in one transaction, committed once, durably, and only then answered.
+
+Each lane is a thread with a connection. It takes the operations that have gathered, runs each in a savepoint, moves the
+balances, commits, and hands all the outcomes to the event loop. While one lane waits for its commit, another runs.
+
+What happens when something goes wrong:
+
+- An operation that raises undoes itself, and harms no other.
+- One that would have to wait for a row that somebody else holds undoes itself and is run again with the next batch: only
+  the first of a batch waits, which holds nothing yet. So no two transactions wait for each other for long.
+- If the connection is lost before the commit, nothing happened, and the whole batch is run again.
+- If it is lost during the commit, the batch's number tells on a new connection whether it was committed.
+- What cannot be done for `PATIENCE` seconds is refused, which over HTTP is a 503.
+"""
+
+import asyncio
+import logging
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import errors
+
+from pithead.core.errors import Fault, Invalid
+from pithead.exchange.events import Event
+from pithead.exchange.ports import Tx
+from pithead.store.clock import DatabaseClock
+from pithead.store.errors import OutcomeUnknown, StoreError
+from pithead.store.notes import payloads_of
+from pithead.store.postgres import PostgresTx, connect, one_line
+from pithead.store.queries import POSTGRES as Q
+
+T = TypeVar("T")
+Operation = Callable[[Tx], Any]
+
+_log = logging.getLogger("pithead.store")
+
+#: The more savepoints a transaction has, the more each look at its rows costs the others; from 64 on it is much.
+MAX_BATCH: Final = 60
+#: Seconds for which a change is tried before it is refused.
+PATIENCE: Final = 8.0
+#: Seconds between two tries to reach the database.
+_RETRY_EVERY: Final = 0.2
+#: How often an operation is run that finds that somebody else has just stored the same: after the first time it sees it.
+_MOST_TRIES: Final = 3
+
+#: The first operation of a batch may wait for a row: it holds none that others wait for.
+_BEGIN: Final = (
+    "BEGIN; SET LOCAL lock_timeout = '2s'; SELECT CAST(extract(epoch FROM clock_timestamp()) AS TEXT); "
+    "SAVEPOINT operation"
+)
+_NEXT: Final = "RELEASE operation; SET LOCAL lock_timeout = '50ms'; SAVEPOINT operation"
+#: Balances are locked last and in order, so waiting for them ends.
+_LAST: Final = "RELEASE operation; SET LOCAL lock_timeout = '10s'"
+
+#: Somebody else was there first: the operation is run again, on what they left.
+_BUSY: Final = (
+    errors.LockNotAvailable,
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+    errors.UniqueViolation,
+)
+#: The server cannot be written to for now; another one may be where it was.
+_ELSEWHERE: Final = (errors.ReadOnlySqlTransaction, errors.AdminShutdown, errors.CannotConnectNow)
+
+
+class _Waiting:
+    """An operation and who waits for its outcome."""
+
+    __slots__ = ("events", "failure", "future", "operation", "outcome", "since", "tries")
+
+    def __init__(self, operation: Operation, future: "asyncio.Future[Any]") -> None:
+        self.operation = operation
+        self.future = future
+        self.since = time.monotonic()
+        self.tries = 0
+        self.outcome: Any = None
+        self.failure: BaseException | None = None
+        self.events: Sequence[Event] = ()
+
+
+class Lanes:
+    """The operations that wait, and the lanes that run them. Make it on the event loop's thread."""
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        clock: DatabaseClock,
+        on_events: Callable[[list[Event]], None],
+        on_doubt: Callable[[], None],
+        lanes: int,
+    ) -> None:
+        """`on_events` is told what became durable, `on_doubt` that something may have without a word; on the loop."""
+        self.name = name
+        self.patience = PATIENCE
+        self._loop = asyncio.get_running_loop()
+        self._on_events = on_events
+        self._on_doubt = on_doubt
+        self._queue: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self.stopped = threading.Event()
+        self._lanes = [_Lane(self, url, f"{name}-{number}", clock) for number in range(lanes)]
+        for lane in self._lanes:
+            lane.start()
+        self._expiring = self._loop.call_later(1.0, self._expire)
+        self.commits = 0
+        self.operations = 0
+
+    def run(self, operation: Callable[[Tx], T]) -> "asyncio.Future[T]":
+        """Queue `operation`; the future has its outcome once that is durable. Call from the event loop's thread."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        with self._changed:
+            if self._closing:
+                future.set_exception(StoreError("the coordinator is stopping"))
+            else:
+                self._queue.append(_Waiting(operation, future))
+                self._changed.notify()
+        return future
+
+    async def close(self) -> None:
+        """Finish what is queued, and stop the lanes."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for lane in self._lanes:
+            await asyncio.to_thread(lane.join)
+        self._expiring.cancel()
+        # What the lanes handed to the loop before they ended is answered before whoever closes goes on.
+        await asyncio.sleep(0)
+
+    def take(self) -> list[_Waiting]:
+        """A batch for a lane; none once there is nothing left to do."""
+        with self._changed:
+            while not self._queue and not self._closing:
+                self._changed.wait()
+            return [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+
+    def postpone(self, batch: Iterable[_Waiting], error: BaseException) -> bool:
+        """Nothing came of these: they are run again, before any other, or refused where that goes on for too long.
+
+        Whether there are any to run again.
+        """
+        now = time.monotonic()
+        given_up = []
+        with self._changed:
+            for waiting in reversed(list(batch)):
+                waiting.outcome, waiting.failure, waiting.events = None, None, ()
+                if now - waiting.since < self.patience:
+                    self._queue.appendleft(waiting)
+                else:
+                    waiting.failure = StoreError(f"the database did not take the change: {one_line(error)}")
+                    given_up.append(waiting)
+            self._changed.notify()
+            left = bool(self._queue)
+        self.answer(given_up)
+        return left
+
+    def answer(self, batch: Sequence[_Waiting], *, committed: bool = False) -> None:
+        """Hand outcomes to those who wait. From any thread."""
+        if batch:
+            self._loop.call_soon_threadsafe(self._answer, batch, committed)
+
+    def doubt(self) -> None:
+        """Something may have happened that nobody was told of. From any thread."""
+        self._loop.call_soon_threadsafe(self._on_doubt)
+
+    def _answer(self, batch: Sequence[_Waiting], committed: bool) -> None:
+        if committed:
+            self.commits += 1
+            self.operations += len(batch)
+            events = [event for waiting in batch for event in waiting.events]
+            if events:
+                self._on_events(events)
+        for waiting in batch:
+            if waiting.future.done():
+                continue
+            if waiting.failure is not None:
+                waiting.future.set_exception(waiting.failure)
+            else:
+                waiting.future.set_result(waiting.outcome)
+
+    def _expire(self) -> None:
+        """Refuse what no lane has come to: all of them hang on a server that does not answer."""
+        self._expiring = self._loop.call_later(1.0, self._expire)
+        now, late = time.monotonic(), []
+        with self._changed:
+            while self._queue and now - self._queue[0].since > self.patience:
+                late.append(self._queue.popleft())
+        for waiting in late:
+            waiting.failure = StoreError("the database does not answer")
+        self._answer(late, False)
+
+
+class _Lane(threading.Thread):
+    """One connection, and the batches that are run on it."""
+
+    def __init__(self, lanes: Lanes, url: str, name: str, clock: DatabaseClock) -> None:
+        super().__init__(name=f"pithead-{name}", daemon=True)
+        self._lanes = lanes
+        self._url = url
+        # Its own for every start: a number left behind by another process must not be taken for one of ours.
+        self._id = f"{name}-{secrets.token_hex(8)}"
+        self._clock = clock
+        self._connection: psycopg.Connection | None = None
+        self._batch = 0
+
+    def run(self) -> None:
+        while batch := self._lanes.take():
+            try:
+                self._do(batch)
+            except Exception as error:  # A fault of ours: those who wait must hear of it, and the lane must go on.
+                _log.exception("a batch of %d operations failed", len(batch))
+                self._drop()
+                for waiting in batch:
+                    waiting.failure = error
+                self._lanes.answer(batch)
+        self._leave()
+
+    def _do(self, batch: list[_Waiting]) -> None:
+        try:
+            connection = self._connected()
+            done, busy = self._run_batch(connection, batch)
+        except (psycopg.Error, StoreError) as error:
+            # Not committed, so nothing of it happened.
+            usable = self._undone(error)
+            if not usable:
+                self._drop()
+            if self._lanes.postpone(batch, error) and not usable:
+                time.sleep(_RETRY_EVERY)
+            return
+        committed = self._commit(connection)
+        if committed:
+            self._lanes.answer(done, committed=True)
+        elif committed is False:
+            self._lanes.postpone(done, StoreError("the commit failed"))
+        else:
+            for waiting in done:
+                waiting.failure = OutcomeUnknown(
+                    "the database was lost while it took the change: whether it did is not known"
+                )
+            self._lanes.answer(done)
+            self._lanes.doubt()
+        self._lanes.postpone(busy, StoreError("others keep changing the same"))
+
+    def _run_batch(
+        self, connection: psycopg.Connection, batch: list[_Waiting]
+    ) -> tuple[list[_Waiting], list[_Waiting]]:
+        """Run operations up to the commit: those that have an outcome, and those that are to be run again."""
+        cursor = connection.cursor()
+        execute = cursor.execute
+        asked_at = time.monotonic()
+        execute(_BEGIN, prepare=False)
+        while cursor.description is None:
+            cursor.nextset()
+        self._clock.saw(float(cursor.fetchall()[0][0]), asked_at, time.monotonic())
+        done: list[_Waiting] = []
+        busy: list[_Waiting] = []
+        moved: dict[int, int] = {}
+        for waiting in batch:
+            if waiting is not batch[0]:
+                execute(_NEXT, prepare=False)
+            tx = PostgresTx(execute, moved)
+            try:
+                waiting.outcome = waiting.operation(tx)
+            except _BUSY as error:
+                waiting.tries += 1
+                if isinstance(error, errors.UniqueViolation) and waiting.tries > _MOST_TRIES:
+                    waiting.failure = _refusal(error)
+                    done.append(waiting)
+                else:
+                    busy.append(waiting)
+            except psycopg.Error as error:
+                if connection.closed or isinstance(error, _ELSEWHERE):
+                    raise
+                waiting.failure = _refusal(error)
+                done.append(waiting)
+            except Exception as error:
+                waiting.failure = error
+                done.append(waiting)
+            else:
+                waiting.events = tx.events
+                for account, amount in tx.moved.items():
+                    moved[account] = moved.get(account, 0) + amount
+                done.append(waiting)
+                continue
+            execute("ROLLBACK TO operation")
+        execute(_LAST, prepare=False)
+        rows = [{"account": account, "amount": amount} for account, amount in sorted(moved.items()) if amount]
+        if rows:
+            cursor.executemany(Q["move_balance"], rows)
+        events = [event for waiting in done for event in waiting.events]
+        payloads = list(payloads_of(self._lanes.name, events))
+        execute(Q["end_batch"], {"id": self._id, "batch": self._batch + 1, "payloads": payloads})
+        return done, busy
+
+    def _commit(self, connection: psycopg.Connection) -> bool | None:
+        """Whether the batch is durable; `None` where that cannot be found out."""
+        self._batch += 1
+        try:
+            return connection.execute("COMMIT").statusmessage == "COMMIT"
+        except psycopg.Error as error:
+            if self._undone(error):
+                return False
+        self._drop()
+        until = time.monotonic() + self._lanes.patience
+        while time.monotonic() < until:
+            try:
+                # Waits for a server process that is still at it.
+                row = self._connected().execute(Q["last_batch"], {"id": self._id}).fetchone()
+            except (psycopg.Error, StoreError):
+                self._drop()
+                time.sleep(_RETRY_EVERY)
+            else:
+                return row is not None and row[0] == self._batch
+        return None
+
+    def _undone(self, error: BaseException) -> bool:
+        """Roll back; whether the connection is good for more."""
+        connection = self._connection
+        if connection is None or connection.closed or isinstance(error, _ELSEWHERE):
+            return False
+        try:
+            connection.execute("ROLLBACK")
+        except psycopg.Error:
+            return False
+        return True
+
+    def _connected(self) -> psycopg.Connection:
+        if self._connection is None:
+            self._connection = connect(self._url, "writer")
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _leave(self) -> None:
+        try:
+            if self._connection is not None:
+                self._connection.execute(Q["remove_writer"], {"id": self._id})
+        except psycopg.Error:
+            _log.debug("the writer's row stays for others to remove", exc_info=True)
+        self._drop()
+
+
+def _refusal(error: psycopg.Error) -> Exception:
+    if isinstance(error, psycopg.DataError):
+        return Invalid(Fault("", "holds a value that cannot be stored"))
+    return StoreError(f"the database did not take the change: {one_line(error)}")

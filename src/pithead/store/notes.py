@@ -1,0 +1,55 @@
+"""What coordinators tell each other through PostgreSQL's LISTEN and NOTIFY, with the commit that it is about."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from pithead.exchange.events import Event, JobChanged, KeysChanged
+
+T = TypeVar("T")
+
+#: So many to a note, which may have 8000 bytes: a job's number has at most 19 digits, an owner's id some forty characters.
+_JOBS: Final = 350
+_KEYS: Final = 100
+
+
+class Note(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One notification."""
+
+    #: Who tells it.
+    by: str
+    #: The numbers of jobs that changed: whoever wants to know how asks the database, which cannot be out of order.
+    jobs: Sequence[int] = ()
+    #: Whose keys changed.
+    keys: Sequence[str] = ()
+    #: A word to oneself, to see that words arrive.
+    echo: int = 0
+
+
+def payloads_of(by: str, events: Iterable[Event]) -> Iterator[str]:
+    """What a batch has to tell."""
+    jobs, keys = dict[int, None](), dict[str, None]()
+    for event in events:
+        match event:
+            case JobChanged(_, after):
+                jobs[after.seq] = None
+            case KeysChanged(owner):
+                keys[owner] = None
+    for some in _portions(list(jobs), _JOBS):
+        yield encode(Note(by, jobs=some))
+    for owners in _portions(list(keys), _KEYS):
+        yield encode(Note(by, keys=owners))
+
+
+def _portions(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (whole[start : start + size] for start in range(0, len(whole), size))
+
+
+def encode(note: Note) -> str:
+    """The note as it travels."""
+    return msgspec.json.encode(note).decode()
+
+
+#: The note that travelled. Raises `msgspec.DecodeError`.
+decode: Final = msgspec.json.Decoder(Note).decode

@@ -1,0 +1,135 @@
+"""PostgreSQL through `psycopg`: connections, one transaction, and what goes wrong.
+
+docs/locking.md says which locks are taken, in which order, and why.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.numeric import Int8Dumper
+
+from pithead.exchange.ports import Task
+from pithead.store.errors import StoreError
+from pithead.store.queries import POSTGRES
+from pithead.store.tx import SqlTx
+
+#: The first half of every advisory lock of ours; the second says what for.
+LOCKS: Final = 0x70697468
+#: Held by whoever brings the schema up to date.
+MIGRATING: Final = 1
+#: Held, shared, by every coordinator that is up.
+UP: Final = 2
+_TASKS: Final[Mapping[Task, int]] = {"upkeep": 3, "operator-key": 4, "payouts": 5, "data-key": 6}
+
+#: How a connection is made unless the setting says otherwise. Seconds (the last one: milliseconds) until a server that
+#: has gone without a word is given up.
+_DEFAULTS: Final = {
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+
+#: A coordinator that stands still, or whose machine is gone, holds locks no longer than this.
+_SESSION: Final = """
+    SET idle_in_transaction_session_timeout = '15s';
+    SET statement_timeout = '60s';
+    SET lock_timeout = '2s';
+    SET tcp_keepalives_idle = 10;
+    SET tcp_keepalives_interval = 5;
+    SET tcp_keepalives_count = 3;
+    SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
+
+
+def conninfo(url: str, purpose: str) -> str:
+    """What to connect with for this purpose. Raises `StoreError` where the setting cannot be read."""
+    try:
+        given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
+    except psycopg.ProgrammingError:
+        # Not with the parser's own words: they quote the part that it stumbled over, which may be the password.
+        raise StoreError(
+            "the setting database is not of the form postgresql://user:password@host:port/database"
+        ) from None
+    return make_conninfo(**{"application_name": f"pithead {purpose}"} | _DEFAULTS | given)
+
+
+def prepare(connection: psycopg.Connection) -> None:
+    """Make a connection fit for our queries."""
+    connection.autocommit = True
+    # A number is always a BIGINT: by its size, one query would be prepared anew for small and large ones.
+    connection.adapters.register_dumper(int, Int8Dumper)
+    connection.prepare_threshold = 0
+    connection.prepared_max = 1000
+    connection.execute(_SESSION, prepare=False)
+
+
+def connect(url: str, purpose: str) -> psycopg.Connection:
+    """A connection of its own. Raises `StoreError`, in one line and without the password."""
+    info = conninfo(url, purpose)
+    try:
+        connection = psycopg.connect(info, autocommit=True)
+        prepare(connection)
+    except psycopg.Error as error:
+        raise StoreError(_unusable(info, error)) from error
+    return connection
+
+
+def _unusable(info: str, error: psycopg.Error) -> str:
+    """Why there is no connection, and what to do."""
+    parts = conninfo_to_dict(info)
+    where = f"{parts.get('host') or 'the local socket'}:{parts.get('port') or 5432}"
+    said = one_line(error)
+    if "password authentication failed" in said or "no password supplied" in said:
+        return (
+            f"the database at {where} refuses the user {parts.get('user')}: wrong or no password; "
+            "set it in the setting database, or in PGPASSWORD or a password file"
+        )
+    if "does not exist" in said and "database" in said:
+        return (
+            f"the database at {where} has no database {parts.get('dbname')}: "
+            f"create it (createdb {parts.get('dbname')}), or correct the setting database"
+        )
+    return f"cannot reach the database at {where}: {said}; see that it runs, and correct the setting database if not"
+
+
+def one_line(error: BaseException) -> str:
+    """What the database said, without line breaks and without what libpq puts before it."""
+    said = " ".join(str(error).split())
+    _, found, reason = said.partition(" failed: ")
+    return (reason if found and said.startswith("connection") else said).removeprefix("FATAL: ").strip()
+
+
+class PostgresTx(SqlTx):
+    """An operation's transaction, in a batch of several.
+
+    What other coordinators' operations may change meanwhile is locked as it is read (`{LOCK}` in the queries). Balances
+    alone are not: they are moved at the end of the batch, in the order of the accounts, so that the busiest rows are
+    locked last and for the shortest time, and no two batches wait for each other.
+    """
+
+    def __init__(self, execute: Callable[[str, Mapping[str, Any]], Any], moved: Mapping[int, int]) -> None:
+        """`moved`: what the operations before it in the batch moved."""
+        super().__init__(execute, POSTGRES)
+        self._moved_before = moved
+        #: What this operation moved, by account.
+        self.moved: dict[int, int] = {}
+
+    def move(self, account: int, amount: int) -> None:
+        self.moved[account] = self.moved.get(account, 0) + amount
+
+    def balance(self, account: int) -> int:
+        return super().balance(account) + self._moved_before.get(account, 0) + self.moved.get(account, 0)
+
+    def alone(self, task: Task) -> bool:
+        return bool(self._one("alone", locks=LOCKS, task=_TASKS[task])[0])
+
+    def only_one(self) -> bool:
+        return bool(self._one("alone", locks=LOCKS, task=UP)[0])
+
+    def prune(self, notices_before: float) -> None:
+        super().prune(notices_before)
+        self._do("prune_writers")

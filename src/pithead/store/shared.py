@@ -1,0 +1,103 @@
+"""A PostgreSQL database as a coordinator uses it, beside any number of others that do the same."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from pithead.core.jobs import Job
+from pithead.exchange.events import Event
+from pithead.exchange.ports import Tx
+from pithead.store.clock import DatabaseClock
+from pithead.store.errors import StoreError
+from pithead.store.lanes import PATIENCE, Lanes
+from pithead.store.listener import Listener
+from pithead.store.postgres import conninfo, one_line, prepare
+from pithead.store.queries import POSTGRES_READING
+from pithead.store.tx import SqlTx
+
+T = TypeVar("T")
+
+#: Lanes that write. While one waits for its commit, the other runs.
+LANES: Final = 2
+#: Connections for reading.
+READERS: Final = 4
+#: How often a read is tried whose connection turns out to be gone: once for each that may be, and once more.
+_TRIES: Final = READERS + 1
+
+
+class Shared:
+    """Implements `exchange.coordinator.Database` over PostgreSQL. Make it on the event loop's thread."""
+
+    shared = True
+
+    def __init__(
+        self,
+        url: str,
+        clock: DatabaseClock,
+        on_events: Callable[[list[Event]], None],
+        on_heard: Callable[[Sequence[Job], Sequence[str]], None],
+        on_gap: Callable[[], None],
+    ) -> None:
+        # A name for this run: how it knows its own notes.
+        name = secrets.token_hex(6)
+        self._loop = asyncio.get_running_loop()
+        self.lanes = Lanes(url, name, clock, on_events, on_gap, LANES)
+        self._pool = ConnectionPool(
+            conninfo(url, "reader"), min_size=1, max_size=READERS, open=False, configure=prepare, name=f"pithead-{name}"
+        )
+        self._pool.open()
+        self._threads = ThreadPoolExecutor(READERS, f"pithead-{name}-reader")
+        self.listener = Listener(url, name, on_heard, on_gap)
+
+    async def attend(self) -> None:
+        await self.listener.listening()
+
+    def hears(self) -> bool:
+        return self.listener.hears()
+
+    def run(self, operation: Callable[[Tx], T]) -> Awaitable[T]:
+        return self.lanes.run(operation)
+
+    def peek(self, read: Callable[[Tx], T]) -> Awaitable[T]:
+        return self._loop.run_in_executor(self._threads, self._read, read, False)
+
+    def read(self, read: Callable[[Tx], T]) -> Awaitable[T]:
+        return self._loop.run_in_executor(self._threads, self._read, read, True)
+
+    def due(self, now: float) -> Awaitable[bool]:
+        return self._loop.run_in_executor(self._threads, self._read, lambda tx: tx.due(now), False)
+
+    def _read(self, read: Callable[[SqlTx], T], one_snapshot: bool) -> T:
+        for left in reversed(range(_TRIES)):
+            try:
+                with self._pool.connection(timeout=PATIENCE) as connection:
+                    return _transact(connection, read) if one_snapshot else _look(connection, read)
+            except (psycopg.OperationalError, PoolTimeout) as error:
+                # The server was restarted since the connection was last used: reading again is safe.
+                if not left or isinstance(error, PoolTimeout):
+                    raise StoreError(f"the database does not answer: {one_line(error)}") from error
+            except psycopg.Error as error:
+                raise StoreError(f"the database cannot be read: {one_line(error)}") from error
+        raise AssertionError
+
+    async def close(self) -> None:
+        """Finish what is queued, and close every connection."""
+        await self.listener.close()
+        await self.lanes.close()
+        await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._pool.close)
+
+
+def _look(connection: psycopg.Connection, read: Callable[[SqlTx], T]) -> T:
+    return read(SqlTx(connection.execute, POSTGRES_READING))
+
+
+def _transact(connection: psycopg.Connection, read: Callable[[SqlTx], T]) -> T:
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return _look(connection, read)
