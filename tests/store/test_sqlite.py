@@ -173,11 +173,18 @@ SCANS: Final = {
 }
 
 
-def plan(sqlite: Sqlite, name: str) -> list[str]:
-    # As `save_job` is asked when a job is taken.
-    sql = setting(SQLITE[name], ("state", "attempts", "miner", "lease_token", "lease_expires_at"))
-    values = dict.fromkeys(re.findall(r":(\w+)", sql), 1)
-    return [row[3] for row in sqlite.store.writing.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()]
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """How the database would answer each query, step by step."""
+    store = SqliteStore(tmp_path_factory.mktemp("plans") / "pithead.db")
+    found = {}
+    for name, query in SQLITE.items():
+        # As `save_job` is asked when a job is taken.
+        sql = setting(query, ("state", "attempts", "miner", "lease_token", "lease_expires_at"))
+        values = dict.fromkeys(re.findall(r":(\w+)", sql), 1)
+        found[name] = [row[3] for row in store.writing.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()]
+    store.close()
+    return found
 
 
 def scanned(steps: list[str]) -> list[str]:
@@ -187,14 +194,14 @@ def scanned(steps: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SQLITE)
-def test_no_query_looks_at_a_whole_table_but_those_that_may(sqlite: Sqlite, name: str) -> None:
-    assert bool(scanned(plan(sqlite, name))) == (name in SCANS), plan(sqlite, name)
+def test_no_query_looks_at_a_whole_table_but_those_that_may(plans: dict[str, list[str]], name: str) -> None:
+    assert bool(scanned(plans[name])) == (name in SCANS), plans[name]
 
 
 @pytest.mark.parametrize("name", SQLITE.keys() - {"ledger_extent"})
-def test_no_query_ever_looks_at_every_job(sqlite: Sqlite, name: str) -> None:
+def test_no_query_ever_looks_at_every_job(plans: dict[str, list[str]], name: str) -> None:
     """However long the history: at most at the unfinished ones, by a partial index."""
-    for step in scanned(plan(sqlite, name)):
+    for step in scanned(plans[name]):
         assert "SCAN jobs" not in step or re.fullmatch(
             r"SCAN jobs USING (COVERING )?INDEX jobs_(open|deadline|held|lease|queue)", step
         )
@@ -209,8 +216,8 @@ def test_no_query_ever_looks_at_every_job(sqlite: Sqlite, name: str) -> None:
      ("newest_attempt", "PRIMARY KEY"), ("attempt_by_token", "PRIMARY KEY"), ("key", "PRIMARY KEY"),
      ("miner_by_id", "sqlite_autoindex_miners_1"), ("balance", "INTEGER PRIMARY KEY"), ("notices", "PRIMARY KEY")],
 )  # fmt: skip
-def test_what_is_asked_all_day_uses_its_index(sqlite: Sqlite, name: str, index: str) -> None:
-    (step, *_) = plan(sqlite, name)
+def test_what_is_asked_all_day_uses_its_index(plans: dict[str, list[str]], name: str, index: str) -> None:
+    step = plans[name][0]
     assert step.startswith("SEARCH")
     assert index in step
 
