@@ -28,6 +28,8 @@ class Gpu:
     total: int = 32 << 30
     temperature: int = 55
     power: int = 123_456
+    #: Processes that use it: their numbers, and how much of it each does, in per cent; `None`: it is not told.
+    processes: dict[int, int] | None = None
 
 
 class Driver:
@@ -57,6 +59,12 @@ class Driver:
             self.answers.wait(30)
             if code := self.codes.get(name):
                 return code
+            if name == "nvmlDeviceGetProcessUtilization":
+                if self.gpus[arguments[0] - 1].processes is None:
+                    return int(pynvml.NVML_ERROR_NOT_FOUND)
+                function(*arguments)
+                # It says first how much room the answer takes.
+                return int(pynvml.NVML_SUCCESS if arguments[1] else pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
             function(*arguments)
             return int(pynvml.NVML_SUCCESS)
 
@@ -91,6 +99,18 @@ class Driver:
             assert sensor == pynvml.NVML_TEMPERATURE_GPU
             _write(out, ctypes.c_uint(self.gpus[device - 1].temperature))
 
+        def processes(device: int, out: int, room: int, since: int) -> None:
+            using = self.gpus[device - 1].processes
+            assert using is not None
+            if out:
+                samples = [
+                    pynvml.c_nvmlProcessUtilizationSample_t(pid, stamp, share if stamp == 2 else 99, 0, 0, 0)
+                    for pid, share in using.items()
+                    for stamp in (1, 2)
+                ]
+                _write(out, *samples)
+            _write(room, ctypes.c_uint(2 * len(using)))
+
         return [
             ("nvmlInitWithFlags", (ctypes.c_uint,), lambda flags: self._open(+1)),
             ("nvmlShutdown", (), lambda: self._open(-1)),
@@ -103,6 +123,8 @@ class Driver:
             ("nvmlDeviceGetMemoryInfo", (_ADDRESS, _ADDRESS), memory),
             ("nvmlDeviceGetTemperature", (_ADDRESS, ctypes.c_uint, _ADDRESS), temperature),
             ("nvmlDeviceGetPowerUsage", (_ADDRESS, _ADDRESS), power),
+            ("nvmlDeviceGetIndex", (_ADDRESS, _ADDRESS), lambda device, out: _write(out, ctypes.c_uint(device - 1))),
+            ("nvmlDeviceGetProcessUtilization", (_ADDRESS, _ADDRESS, _ADDRESS, ctypes.c_ulonglong), processes),
         ]
 
     def _open(self, change: int) -> None:

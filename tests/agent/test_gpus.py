@@ -1,6 +1,7 @@
 """What the machine has and how it does, through the real binding."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -152,7 +153,9 @@ def test_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
     assert telemetry() == {
         "gpus": [
             {
+                "index": 0,
                 "name": "Tesla V100-SXM2-32GB",
+                "others_percent": None,
                 "utilization_percent": 40,
                 "memory_used_bytes": 1 << 30,
                 "memory_total_bytes": 32 << 30,
@@ -161,6 +164,17 @@ def test_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
             }
         ]
     }
+
+
+def test_what_others_use_is_told_apart_from_what_we_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as ours:
+        try:
+            # One that is no process here is one of another container's, as the driver numbers them.
+            using = {os.getpid(): 40, ours.pid: 5, os.getppid(): 30, 2**22 + 1: 20}
+            load(Driver(Gpu(processes=using), Gpu(processes={})), monkeypatch)
+            assert [gpu["others_percent"] for gpu in telemetry()["gpus"]] == [30, 0]
+        finally:
+            ours.kill()
 
 
 @pytest.mark.parametrize("how", ["too old", "not for this card"])
@@ -172,6 +186,7 @@ def test_what_a_driver_does_not_tell_is_null(how: str, monkeypatch: pytest.Monke
         "nvmlDeviceGetMemoryInfo",
         "nvmlDeviceGetTemperature",
         "nvmlDeviceGetPowerUsage",
+        "nvmlDeviceGetIndex",
     )
     if how == "too old":
         driver.missing.update(told)

@@ -30,7 +30,7 @@ PATIENCE = 30.0
 def assignment(given: Any, model: str = BUILT_IN, gpu_count: int = 1) -> Assignment:
     return Assignment(
         job_id="job_1", status="assigned", model=model, input=msgspec.Raw(msgspec.json.encode(given)), gpu_type="cpu",
-        gpu_count=gpu_count, estimated_time=60, price=Decimal(0), require_result=True, attempt=1, lease_token="lease_1",
+        gpu_count=gpu_count, estimated_time=60, price=Decimal(0), require_result=True, attempt=1, lease_token="lease_1", client_id="client_1",
         lease_expires_at=0, lease_expires_in=120, attempt_expires_in=600,
     )  # fmt: skip
 

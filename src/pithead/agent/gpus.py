@@ -12,8 +12,9 @@ import logging
 import os
 import re
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -119,7 +120,8 @@ def telemetry(nvml: Any = None) -> dict[str, Any]:
     """How the GPUs do, for heartbeats; each value `None` where the library does not tell. Empty without GPUs."""
     try:
         with _opened(nvml) as library:
-            return {"gpus": [_health(library, device) for device in _devices(library)]}
+            ours = _our_processes()
+            return {"gpus": [_health(library, device, ours) for device in _devices(library)]}
     except _errors():
         return {}
 
@@ -129,10 +131,10 @@ def _processor(note: str) -> Inventory:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    from pynvml import NVMLError
+    from pynvml import NVMLError, NVMLLibraryMismatchError
 
     # An AttributeError is a binding too old for a function; a UnicodeDecodeError, a name that the binding cannot read.
-    return (NVMLError, AttributeError, UnicodeDecodeError)
+    return (NVMLError, NVMLLibraryMismatchError, AttributeError, UnicodeDecodeError)
 
 
 @contextlib.contextmanager
@@ -179,12 +181,14 @@ def _text(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _health(nvml: Any, device: Any) -> dict[str, Any]:
+def _health(nvml: Any, device: Any, ours: Container[int]) -> dict[str, Any]:
     load = _ask(nvml.nvmlDeviceGetUtilizationRates, device)
     memory = _ask(nvml.nvmlDeviceGetMemoryInfo, device)
     power = _ask(nvml.nvmlDeviceGetPowerUsage, device)
     return {
+        "index": _ask(nvml.nvmlDeviceGetIndex, device),
         "name": _name(nvml, device) or None,
+        "others_percent": _others(nvml, device, None if load is None else load.gpu, ours),
         "utilization_percent": None if load is None else load.gpu,
         "memory_used_bytes": None if memory is None else memory.used,
         "memory_total_bytes": None if memory is None else memory.total,
@@ -193,6 +197,42 @@ def _health(nvml: Any, device: Any) -> dict[str, Any]:
     }
 
 
+def _others(nvml: Any, device: Any, load: float | None, ours: Container[int]) -> float | None:
+    """Per cent of the GPU that processes other than ours use; `None` where that cannot be told.
+
+    Within a container the driver tells numbers of processes outside of it: those are nobody that we know, and not counted.
+    """
+    since = int((time.time() - _LATELY) * 1e6)
+    samples = _ask(nvml.nvmlDeviceGetProcessUtilization, device, since)
+    if samples is not None:
+        last = {sample.pid: sample for sample in sorted(samples, key=lambda sample: int(sample.timeStamp))}
+        return float(min(100, sum(s.smUtil for pid, s in last.items() if pid not in ours and _is_here(pid))))
+    running = _ask(nvml.nvmlDeviceGetComputeRunningProcesses, device)
+    if running is None:
+        return None
+    others = [process.pid for process in running if process.pid not in ours and _is_here(process.pid)]
+    if not others:
+        return 0.0
+    # Where both are at it, whose share is whose cannot be told.
+    return load if len(others) == len(running) else None
+
+
+def _our_processes() -> set[int]:
+    """This process and all below it."""
+    import psutil
+
+    me = psutil.Process()
+    return {me.pid, *(child.pid for child in me.children(recursive=True))}
+
+
+def _is_here(pid: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(pid))
+
+
+#: Seconds over which the use of a GPU is looked at.
+_LATELY: Final = 5.0
 #: NVML_TEMPERATURE_GPU
 _CORE_SENSOR: Final = 0
 

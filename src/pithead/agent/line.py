@@ -31,6 +31,8 @@ class Pace:
     longest_pause: float = 10.0
     #: Between two reports of progress; a run that is over sooner makes none.
     progress: float = 10.0
+    #: Between two looks at the machine and at what its owner set.
+    look: float = 2.0
     #: What may be spent on a good end.
     farewell: float = 5.0
 

@@ -8,7 +8,8 @@ Guarantees, each with a test:
   lost answers, an absent coordinator, and a restart of the agent.
 - What the coordinator takes for held but the agent does not have (an answer was lost, an earlier life was cut short) is
   handed back at once, not left to lapse.
-- The first interruption finishes what runs and takes nothing new; the second one hands it back.
+- The first interruption finishes what runs, within its time, and takes nothing new; the second one hands it back.
+- What the owner decides takes effect without a restart: nothing new is taken from then on, and what runs goes on.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from pithead.agent.delivery import NotTaken, deliver
+from pithead.agent.duty import Duty, Telemetry
 from pithead.agent.gpus import Inventory
 from pithead.agent.line import Line, Pace
+from pithead.agent.owner.governor import Governor
+from pithead.agent.record import JobLine, Record
 from pithead.agent.rhythm import Lease, Rhythm
 from pithead.agent.runners.base import RunFailed, Runner, RunResult
 from pithead.agent.spool import Finished, Spool
 from pithead.client import ApiError, AsyncMinerClient, PitheadError, Unauthorized
-from pithead.wire.miners import Assignment, HeartbeatAnswer, MinerView, Stop
+from pithead.wire.miners import Assignment, HeartbeatAnswer, Stop
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +41,6 @@ log = logging.getLogger(__name__)
 _SPARE_OFFERS: Final = 4
 #: What a failure's reason may be, in characters. Longer ones are cut: refused for its reason, a failure would not be one.
 _LONGEST_REASON: Final = 2000
-
-Telemetry = Callable[[], Awaitable[dict[str, Any]]]
 
 
 @dataclass(eq=False)
@@ -72,38 +74,60 @@ class Agent:
         machine: Inventory | None = None,
         pace: Pace | None = None,
         telemetry: Telemetry | None = None,
+        governor: Governor | None = None,
+        record: Record | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`models`: those to offer; `None` is all that the runner has. `machine`: what was found here, to be compared with
-        what was registered. `client` should not retry: the agent does.
+        what was registered. `governor`: the owner's word, and `record`, which it goes by; without them the owner has said
+        nothing. `client` should not retry: the agent does.
         """
         pace = pace or Pace()
         self._client, self._runner, self._spool, self._pace = client, runner, spool, pace
-        self._models = runner.models() if models is None else models
-        self._machine = machine
         self._telemetry, self._clock = telemetry, clock
         self._line = Line(pace, clock)
+        #: Set whenever a job is done or out of the agent's hands, the owner decided otherwise, or an interruption came.
+        self._changed = asyncio.Event()
+        self._record = record or Record(wall=time.time)
+        self._duty = Duty(
+            client,
+            self._line,
+            runner,
+            governor or Governor(None, self._record, clock=clock),
+            self._record,
+            models=runner.models() if models is None else models,
+            machine=machine,
+            telemetry=telemetry,
+            pace=pace,
+            changed=self._changed.set,
+        )
         self._rhythm = Rhythm(pace.heartbeat, clock)
         #: Of one job there may be two: what an earlier life left of it, twice taken, waits under both leases.
         self._held: set[_Held] = set()
         #: Jobs that were asked for, while the answer is not here.
         self._accepting: set[str] = set()
-        #: Set whenever a job is done or out of the agent's hands, or an interruption came.
-        self._changed = asyncio.Event()
         self._draining = asyncio.Event()
         self._stopping = False
+        #: Interrupts again once the time for finishing is over.
+        self._limit: asyncio.TimerHandle | None = None
         #: Hand-backs of jobs that are not known here.
         self._strays: dict[str, asyncio.Task[None]] = {}
         self._status: str | None = None
         self._group: asyncio.TaskGroup
 
-    def interrupt(self) -> None:
-        """The first time: take nothing new, and end once all is done. The second time: hand it back and end."""
+    def interrupt(self, within: float | None = None) -> None:
+        """The first time: take nothing new, and end once all is done, or after so many seconds. The second time: hand it
+        back and end.
+        """
         if self._draining.is_set():
             self._stopping = True
             log.info("stopping: what runs is handed back")
         else:
-            log.info("finishing %d jobs, taking no more; interrupt again to hand them back", len(self._held))
+            limit = "" if within is None else f" within {within:g} s"
+            log.info("finishing %d jobs%s, taking no more; interrupt again to hand them back", len(self._held), limit)
+            if within is not None:
+                self._limit = asyncio.get_running_loop().call_later(within, self.interrupt)
+        self._record.state.draining = True
         self._draining.set()
         self._changed.set()
 
@@ -119,12 +143,14 @@ class Agent:
                     held.task = self._group.create_task(self._deliver_later(held, finished), name=held.job_id)
                 taking = self._group.create_task(self._take(), name="take")
                 beating = self._group.create_task(self._beat_on(), name="heartbeat")
+                watching = self._group.create_task(self._duty.watch(), name="watch")
+                telling = self._group.create_task(self._duty.keep_told(), name="tell")
                 await self._draining.wait()
-                await _cancelled(taking)
-                telling = self._group.create_task(self._say_draining(), name="drain")
+                await _cancelled(taking, telling)
+                leaving = self._group.create_task(self._say_draining(), name="drain")
                 whole = await self._finish()
-                await telling
-                await _cancelled(beating)
+                await leaving
+                await _cancelled(beating, watching)
                 if self._strays:
                     await asyncio.wait(self._strays.values(), timeout=self._pace.farewell)
                 await _cancelled(*self._strays.values())
@@ -132,22 +158,20 @@ class Agent:
             # They are one story: whatever came first ended the others.
             raise several.exceptions[0] from None
         finally:
+            if self._limit is not None:
+                self._limit.cancel()
             await self._runner.close()
+            self._record.close()
         return whole
 
     # -- taking jobs
 
     async def _take(self) -> None:
-        options: dict[str, Any] = {"models": self._models, "draining": False}
-        view = await self._line.insist(lambda: self._client.update(**options))
-        if self._machine is not None:
-            _compare(self._machine, view)
-        self._runner.prepare(view.max_concurrent)
-        log.info("at work as %s for %s", view.miner_id, ", ".join(self._models) or "no model")
+        await self._duty.begin()
         # The first heartbeat makes a new miner active, and tells what an earlier life left behind.
         await self._beat()
         while True:
-            free = view.max_concurrent - len(self._held)
+            free = self._duty.room(len(self._held))
             if free <= 0:
                 await self._until_changed()
                 continue
@@ -162,7 +186,7 @@ class Agent:
         taken = 0
         try:
             found = await self._line.insist(
-                lambda: self._client.available(limit=free + _SPARE_OFFERS, wait=self._pace.hold)
+                lambda: self._client.available(limit=self._duty.asks_for(free + _SPARE_OFFERS), wait=self._pace.hold)
             )
         except Unauthorized:
             raise
@@ -170,10 +194,11 @@ class Agent:
             log.warning("no jobs: %s", error)
             return 0
         for offer in found.jobs:
-            if taken == free:
+            # Looked at anew for each: the owner may have decided otherwise meanwhile.
+            if self._duty.room(len(self._held)) <= 0:
                 break
             # One that is being delivered late is offered too, to us as to everybody.
-            if offer.job_id not in self._names():
+            if offer.job_id not in self._names() and not self._duty.refuses(offer):
                 taken += await self._accept(offer.job_id)
         return taken
 
@@ -191,6 +216,9 @@ class Agent:
         log.info("%s: attempt %d, %s", job_id, assignment.attempt, assignment.model)
         ends = self._clock() + assignment.attempt_expires_in
         held = self._hold(_Held(job_id, assignment.lease_token, ends))
+        self._record.moved_data(len(assignment.input))
+        line = JobLine(job_id=job_id, model=assignment.model, client_id=assignment.client_id)
+        self._record.taken(id(held), line)
         self._rhythm.taken(Lease(assignment.lease_expires_in, assignment.attempt_expires_in))
         held.task = self._group.create_task(self._work(held, assignment), name=job_id)
         return True
@@ -201,6 +229,7 @@ class Agent:
 
     def _let_go(self, held: _Held) -> None:
         self._held.discard(held)
+        self._record.gone(id(held))
         self._changed.set()
 
     def _names(self) -> set[str]:
@@ -216,6 +245,8 @@ class Agent:
                 await self._report(held, failure)
                 return
             held.done = True
+            self._record.moved(id(held), "uploading", 1.0)
+            self._record.moved_data(len(result.data))
             finished = await asyncio.to_thread(self._spool.add, held.job_id, held.token, result.data, result.metrics)
             held.on_disk = finished.data is None
             self._changed.set()
@@ -234,6 +265,7 @@ class Agent:
 
         def report(fraction: float | None, message: str) -> None:
             held.progress = (fraction, message)
+            self._record.moved(id(held), "running", fraction, message)
 
         telling = self._group.create_task(self._tell_progress(held), name=f"progress of {held.job_id}")
         limit = asyncio.timeout(assignment.attempt_expires_in)
@@ -253,6 +285,7 @@ class Agent:
     async def _report(self, held: _Held, failure: RunFailed) -> None:
         kind, reason = failure.kind, failure.reason[:_LONGEST_REASON]
         log.warning("%s failed: %s: %s", held.job_id, kind, reason)
+        self._record.failed()
         await self._say(lambda: self._client.fail(held.job_id, reason, kind, held.token), held)
 
     async def _tell_progress(self, held: _Held) -> None:
@@ -284,6 +317,7 @@ class Agent:
                 log.warning("%s was not taken: %s", held.job_id, refused)
         else:
             log.info("%s completed: earned %s", held.job_id, outcome.earned)
+            self._record.completed(outcome.earned)
         await asyncio.to_thread(self._spool.remove, finished)
 
     async def _say(self, call: Callable[[], Awaitable[object]], held: _Held) -> None:
@@ -327,6 +361,7 @@ class Agent:
         if answer.miner_status != self._status:
             log.info("the coordinator has this miner as %s", answer.miner_status)
             self._status = answer.miner_status
+        self._record.state.miner_status, self._record.state.queue_length = answer.miner_status, answer.queue_length
 
     def _stop(self, stop: Stop) -> None:
         for held in self._held:
@@ -383,16 +418,6 @@ class Agent:
     async def _until_changed(self) -> None:
         self._changed.clear()
         await self._changed.wait()
-
-
-def _compare(machine: Inventory, view: MinerView) -> None:
-    """Say where the machine is not what it was registered as: only its owner knows which of the two is meant."""
-    if machine.note:
-        log.warning("%s", machine.note)
-    # The slots of a processor are for its owner to say.
-    if machine.gpu_type != view.gpu_type or (machine.has_gpu and machine.count < view.gpu_count):
-        registered, found = f"{view.gpu_count} × {view.gpu_type}", f"{machine.count} × {machine.gpu_type}"
-        log.warning("registered with %s, but what is found here is %s", registered, found)
 
 
 async def _cancelled(*tasks: asyncio.Task[None]) -> None:

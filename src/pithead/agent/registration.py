@@ -47,6 +47,16 @@ def spool_of(miner_id: str) -> Path:
     return _folder("state") / "spool" / name
 
 
+def settings_file() -> Path:
+    """Where the owner's settings are, or would be."""
+    return _folder("config") / "miner.toml"
+
+
+def state_file(miner_id: str) -> Path:
+    """Where the running agent shows what it does, to its owner alone."""
+    return spool_of(miner_id).parent.parent / "agents" / f"{spool_of(miner_id).name}.json"
+
+
 def models_folder() -> Path:
     """Where models are looked for unless another folder is named."""
     from platformdirs import user_data_path

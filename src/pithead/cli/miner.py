@@ -9,6 +9,7 @@ import os
 import platform
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -21,6 +22,7 @@ from pithead.agent.registration import Registration, Unusable
 from pithead.cli.identity import client_of, identity, identity_options, not_known, profile_option
 from pithead.cli.income import earnings, payout
 from pithead.cli.output import emit, facts, fail, json_option, moment, table, wants_json
+from pithead.cli.owning import loaded, pause, resume, set_, settings
 from pithead.cli.profiles import DEFAULT_URL, SOMEBODY_LOOKS_ON
 from pithead.cli.profiles import load as load_profile
 from pithead.client import ApiError, MinerClient
@@ -43,6 +45,8 @@ def miner() -> None:
 
 miner.add_command(earnings)
 miner.add_command(payout)
+for command in (set_, settings, pause, resume):
+    miner.add_command(command)
 
 
 def _models_folder(command: F) -> F:
@@ -153,7 +157,8 @@ def run(
 ) -> None:
     """Work on jobs until interrupted.
 
-    The first Ctrl-C (or SIGTERM) finishes what runs and takes nothing new; the second one hands it back. With --json, the
+    The first Ctrl-C (or SIGTERM, for as long as the setting drain_seconds says) finishes what runs and takes nothing
+    new; the second one hands it back. With --json, the
     log on standard error is a JSON object a line.
     """
     who = identity(profile, url, key, miner_id)
@@ -168,7 +173,7 @@ def run(
         fail(f"there is no model here; put a GGUF file into {models_dir or registration.models_folder()}")
     runner = Llama(found, Options(context=context, gpu_layers=gpu_layers, threads=threads))
     try:
-        whole = asyncio.run(_work(who, runner, offered))
+        whole = asyncio.run(_work(who, profile, runner, offered))
     except ApiError as error:
         if error.status in (401, 404):
             fail(not_known(who, error))
@@ -179,20 +184,38 @@ def run(
         sys.exit(130)
 
 
-async def _work(who: Registration, runner: Any, models: list[str]) -> bool:
+async def _work(who: Registration, profile: str, runner: Any, models: list[str]) -> bool:
     from pithead.agent.gpus import Sampler, look
     from pithead.agent.loop import Agent
+    from pithead.agent.owner.governor import Governor
+    from pithead.agent.record import Record
     from pithead.agent.spool import InUse, Spool
     from pithead.client import AsyncMinerClient
 
     spool = Spool(registration.spool_of(who.miner_id))
+    record = Record(
+        registration.state_file(who.miner_id), wall=time.time, miner_id=who.miner_id, profile=profile, url=who.url
+    )
+    # Read once before anything else: what is wrong with it is said at once.
+    loaded(profile)
+    governor = Governor(registration.settings_file(), record, profile=profile, clock=time.monotonic)
     machine = await look()
     telemetry = Sampler().take if machine.has_gpu else None
     async with AsyncMinerClient(who.url, who.miner_id, who.key, retry_for=0) as client:
-        agent = Agent(client, runner, spool, models=models, machine=machine, telemetry=telemetry)
+        agent = Agent(
+            client,
+            runner,
+            spool,
+            models=models,
+            machine=machine,
+            telemetry=telemetry,
+            governor=governor,
+            record=record,
+        )
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, agent.interrupt)
+        loop.add_signal_handler(signal.SIGINT, agent.interrupt)
+        # Nobody is there to say it a second time: what sends it kills soon.
+        loop.add_signal_handler(signal.SIGTERM, lambda: agent.interrupt(governor.owner.drain_seconds))
         try:
             with spool.lock():
                 return await agent.run()

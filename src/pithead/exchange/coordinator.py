@@ -6,7 +6,7 @@ the events of committed transactions, on the event loop's thread, and all of it 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from hmac import compare_digest
 from typing import Final, Protocol, TypeVar
 
@@ -87,6 +87,7 @@ class Coordinator:
         self._keys: dict[bytes, Principal] = {}
         self._keys_of: dict[str, set[bytes]] = {}
         self._key_changes = 0
+        self._client_ids: dict[int, str] = {}
         self._job_waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._offer_waiters: dict[asyncio.Future[None], Miner] = {}
         self._filling: asyncio.Future[None] | None = None
@@ -353,6 +354,13 @@ class Coordinator:
         finally:
             del self._offer_waiters[future]
         return await self._offers(miner_id, limit)
+
+    async def client_ids(self, jobs: Sequence[Job]) -> Mapping[int, str]:
+        """Whose jobs these are, by the clients' numbers. An id never changes: it is read once."""
+        if missing := {job.client for job in jobs if job.client not in self._client_ids}:
+            found = await self.peek(lambda tx: [tx.client_by_seq(seq) for seq in missing])
+            self._client_ids.update((client.seq, client.id) for client in found if client is not None)
+        return self._client_ids
 
     async def _offers(self, miner_id: str, limit: int) -> list[Job]:
         known = await self._known(miner_id, self._clock())

@@ -29,6 +29,7 @@ class Assigned(msgspec.Struct, frozen=True):
 
     job: Job
     input: bytes
+    client_id: str
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -75,7 +76,7 @@ def accept(
     if under is not None:
         leases.check_fence(job, tx.newest_attempt(job.seq, miner.seq, under))
     if is_held(job) and job.miner == miner.seq:
-        return Assigned(job, tx.job_input(job.seq))
+        return _assigned(tx, job)
     if job.state is State.QUEUED:
         unready = matching.unready(miner, tx.held_count(miner.seq))
         if unready:
@@ -86,7 +87,12 @@ def accept(
     taken, attempt = leases.take(job, miner.seq, token, now, rules.leases)
     save(tx, job, taken)
     tx.add_attempt(attempt)
-    return Assigned(taken, tx.job_input(job.seq))
+    return _assigned(tx, taken)
+
+
+def _assigned(tx: Tx, job: Job) -> Assigned:
+    owner = tx.client_by_seq(job.client)
+    return Assigned(job, tx.job_input(job.seq), owner.id if owner is not None else "")
 
 
 def complete(

@@ -98,7 +98,7 @@ async def available(call: Call) -> Ready:
     jobs = await call.exchange.available(
         call.caller.id, int(call.query.get("limit", 20)), float(call.query.get("wait", 0))
     )
-    return Ready(200, call.services.offers.encode(jobs))
+    return Ready(200, call.services.offers.encode(jobs, await call.exchange.client_ids(jobs)))
 
 
 @handles("accept_job")

@@ -1,6 +1,6 @@
 """Offers as JSON, made once for each job: what a job is offered with never changes, and it is offered many times."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pithead.core.jobs import Job
@@ -17,8 +17,8 @@ class Offers:
     def __init__(self) -> None:
         self._made: dict[int, bytes] = {}
 
-    def encode(self, jobs: Sequence[Job]) -> bytes:
-        """The whole answer."""
+    def encode(self, jobs: Sequence[Job], client_ids: Mapping[int, str]) -> bytes:
+        """The whole answer; `client_ids` are those of the jobs' clients, by their numbers."""
         made = self._made
         if len(made) > _MOST:
             made.clear()
@@ -26,6 +26,6 @@ class Offers:
         for job in jobs:
             part = made.get(job.seq)
             if part is None:
-                part = made[job.seq] = encode(shapes.offer(job))
+                part = made[job.seq] = encode(shapes.offer(job, client_ids.get(job.client, "")))
             parts.append(part)
         return b'{"jobs":[%s]}' % b",".join(parts)

@@ -85,7 +85,7 @@ def beat(result: Beat, queue_length: int, now: float) -> miners.HeartbeatAnswer:
     )
 
 
-def offer(job: Job) -> miners.Offer:
+def offer(job: Job, client_id: str) -> miners.Offer:
     """A queued job, as a miner is offered it."""
     return miners.Offer(
         job_id=job.id,
@@ -96,6 +96,7 @@ def offer(job: Job) -> miners.Offer:
         price=units(job.price),
         priority=job.priority,
         require_result=job.require_result,
+        client_id=client_id,
     )
 
 
@@ -107,6 +108,7 @@ def assignment(assigned: Assigned, now: float) -> miners.Assignment:
         job_id=job.id,
         status=job.state.value,
         model=job.model,
+        client_id=assigned.client_id,
         input=msgspec.Raw(assigned.input),
         gpu_type=job.gpu_type,
         gpu_count=job.gpu_count,

@@ -155,6 +155,8 @@ class Offer(Answer):
     price: Amount
     priority: int
     require_result: bool
+    #: Ours: whose job it is. Opaque; the same for every job of one client.
+    client_id: str
 
 
 class Available(Answer):
@@ -169,6 +171,8 @@ class Assignment(Answer):
     job_id: str
     status: JobStatus
     model: str
+    #: Ours: whose job it is. Opaque; the same for every job of one client.
+    client_id: str
     #: As the client wrote it.
     input: msgspec.Raw
     gpu_type: str
