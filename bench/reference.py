@@ -26,6 +26,7 @@ _complete: Final = msgspec.json.Decoder(miners.Complete)
 _submit: Final = msgspec.json.Decoder(jobs.SubmitJob)
 
 JOB_ID: Final = "job_1m86z1my1mgn9zey93rh"
+CLIENT_ID: Final = "client_1m86z1my1mgn9zey93rh"
 _RATE: Final = Decimal("0.05")
 _NOW: Final = 1795530336.48966
 #: As many as `available` gives where the caller names no limit.
@@ -39,6 +40,7 @@ _OFFERS: Final = [
         price=_RATE,
         priority=0,
         require_result=False,
+        client_id=CLIENT_ID,
     )
 ] * 20
 
@@ -68,6 +70,7 @@ async def accept(request: Request) -> Response:
             job_id=request.path_params["job_id"],
             status="assigned",
             model="gpt2",
+            client_id=CLIENT_ID,
             input=msgspec.Raw(fleet.INPUT),
             gpu_type="v100",
             gpu_count=1,

@@ -28,7 +28,7 @@ def set_(key: str, value: str | None, unset: bool, profile: str) -> None:
     lists what can be set.
     """
     if unset == (value is not None):
-        fail(f"give a value for {key}, or --unset to remove it")
+        fail(f"there is no value for {key}, or one and --unset; give a value, or --unset to remove the setting")
     owner = changed(key, value, profile)
     found = owners.value_of(owner, key)
     emit({"key": key, "value": found, "path": str(file())}, lambda: click.echo(f"{key} is {_word(found)} now."))
@@ -60,7 +60,7 @@ def settings(profile: str) -> None:
 def pause(length: str | None, until: datetime | None, profile: str) -> None:
     """Take no new job, for a time or until 'pithead miner resume'; what runs goes on."""
     if length is not None and until is not None:
-        fail("give --for or --until, not both")
+        fail("there are two ends, --for and --until; give one of them, not both")
     if length is not None:
         try:
             until = datetime.now().astimezone().replace(tzinfo=None) + timedelta(seconds=owners.duration(length))

@@ -31,7 +31,7 @@ def test_what_is_set_is_kept_and_shown(run: Any, config: Path) -> None:
 
 
 def test_set_without_a_value_or_with_one_that_makes_no_sense_is_one_line(run: Any, refused: Any, config: Path) -> None:
-    assert "give a value for settle" in refused(run("miner", "set", "settle"))
+    assert "there is no value for settle" in refused(run("miner", "set", "settle"))
     assert "give a value" in refused(run("miner", "set", "settle", "1", "--unset"))
     assert "did you mean settle" in refused(run("miner", "set", "setle", "1"))
     assert "its meaning" in refused(run("miner", "set", "settle", "-1"))
