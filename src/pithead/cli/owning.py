@@ -15,7 +15,8 @@ from pithead.cli.identity import profile_option
 from pithead.cli.output import emit, fail, json_option, table
 
 
-@click.command("set")
+# A value may be a negative number, or look like an option otherwise.
+@click.command("set", context_settings={"ignore_unknown_options": True})
 @click.argument("key")
 @click.argument("value", required=False)
 @click.option("--unset", is_flag=True, help="Remove the setting: what is the default holds again.")
