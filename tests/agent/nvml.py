@@ -30,6 +30,8 @@ class Gpu:
     power: int = 123_456
     #: Processes that use it: their numbers, and how much of it each does, in per cent; `None`: it is not told.
     processes: dict[int, int] | None = None
+    #: The parts that it is cut into; `None`: it cannot be.
+    mig: tuple[bytes, ...] | None = None
 
 
 class Driver:
@@ -111,7 +113,26 @@ class Driver:
                 _write(out, *samples)
             _write(room, ctypes.c_uint(2 * len(using)))
 
+        def version(out: int, room: int) -> None:
+            ctypes.memmove(out, b"550.54.15\0", 10)
+
+        def mig_mode(device: int, out: int, pending: int) -> None:
+            on = self.gpus[device - 1].mig is not None
+            _write(out, ctypes.c_uint(on))
+            _write(pending, ctypes.c_uint(on))
+
+        def mig_part(device: int, number: int, out: int) -> None:
+            parts = self.gpus[device - 1].mig or ()
+            # A part's handle stands for a GPU that is put behind all others.
+            self.gpus.append(Gpu(name=parts[number]))
+            _write(out, ctypes.c_void_p(len(self.gpus)))
+
         return [
+            ("nvmlSystemGetDriverVersion", (_ADDRESS, ctypes.c_uint), version),
+            ("nvmlSystemGetCudaDriverVersion", (_ADDRESS,), lambda out: _write(out, ctypes.c_int(12040))),
+            ("nvmlDeviceGetMigMode", (_ADDRESS, _ADDRESS, _ADDRESS), mig_mode),
+            ("nvmlDeviceGetMaxMigDeviceCount", (_ADDRESS, _ADDRESS), lambda device, out: _write(out, ctypes.c_uint(2))),
+            ("nvmlDeviceGetMigDeviceHandleByIndex", (_ADDRESS, ctypes.c_uint, _ADDRESS), mig_part),
             ("nvmlInitWithFlags", (ctypes.c_uint,), lambda flags: self._open(+1)),
             ("nvmlShutdown", (), lambda: self._open(-1)),
             ("nvmlErrorString", (_INT,), lambda code: None),

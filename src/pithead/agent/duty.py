@@ -14,6 +14,7 @@ from pithead.agent.owner.decide import Standing, refusal
 from pithead.agent.owner.governor import Governor
 from pithead.agent.record import Record
 from pithead.agent.runners.base import Runner
+from pithead.agent.service import notify
 from pithead.client import ApiError, AsyncMinerClient, Unauthorized
 from pithead.wire.miners import MinerView, Offer
 
@@ -95,10 +96,12 @@ class Duty:
         return why is not None
 
     async def watch(self) -> None:
-        """Look on, for good."""
+        """Look on, for good; the manager of services is told that all is well each time."""
+        notify("READY=1")
         while True:
             await asyncio.sleep(self._pace.look)
             await self._look()
+            notify("WATCHDOG=1", f"STATUS={self._record.state.nothing_because() or 'at work'}")
             self._record.state.away = self._line.away
             await asyncio.to_thread(self._record.write) if self._record.is_kept else self._record.write()
 

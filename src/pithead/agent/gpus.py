@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -78,8 +78,14 @@ class Inventory:
         return self.gpu_type != "cpu"
 
 
-def slug(name: str) -> str:
-    """The gpu type of a product name: `NVIDIA A100-SXM4-80GB` is `a100`, `NVIDIA GeForce RTX 4090` is `rtx-4090`."""
+def slug(name: str, types: Mapping[str, str] | None = None) -> str:
+    """The gpu type of a product name: `NVIDIA A100-SXM4-80GB` is `a100`, `NVIDIA GeForce RTX 4090` is `rtx-4090`.
+
+    `types` is the owner's table, which goes before ours: a part of the product's name, and the type.
+    """
+    for part, kind in (types or {}).items():
+        if part.lower() in name.lower():
+            return kind.lower()
     words: list[str] = re.findall(r"[a-z0-9.]+", name.lower())
     for word in words:
         if word in DATA_CENTRE:
@@ -94,35 +100,41 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def discover(nvml: Any = None) -> Inventory:
+def discover(nvml: Any = None, types: Mapping[str, str] | None = None, amd: Any = None) -> Inventory:
     """The machine's GPUs. Of several types the most numerous is offered, since a miner has one type; the note says so.
 
     `CUDA_VISIBLE_DEVICES` holds, with indexes or UUIDs: two agents may share out a machine. Never raises: a library that
     is absent or broken means `cpu`, and the note says what is wrong with it.
     """
     try:
-        with _opened(nvml) as library:
-            names = [_name(library, device) for device in _devices(library)]
-    except _errors() as error:
+        with opened(nvml) as library:
+            names = [name(library, device) for device in devices(library)]
+    except errors() as error:
         from pynvml import NVMLError_LibraryNotFound
 
-        absent = isinstance(error, NVMLError_LibraryNotFound)
-        return _processor("" if absent else f"NVIDIA's driver does not answer ({error}); only the processor is offered")
+        if not isinstance(error, NVMLError_LibraryNotFound):
+            return _processor(f"NVIDIA's driver does not answer ({error}); only the processor is offered")
+        names = []
+    if not names:
+        from pithead.agent.hardware import others
+
+        found = others(amd)
+        names = [card.name for card in found.cards] if found is not None else []
     if not names:
         return _processor("")
-    (chosen, count), *others = Counter(map(slug, names)).most_common()
-    left = ", ".join(f"{number} × {kind}" for kind, number in others)
+    (chosen, count), *rest = Counter(slug(name, types) for name in names).most_common()
+    left = ", ".join(f"{number} × {kind}" for kind, number in rest)
     note = f"a miner has one type: {left} left out; register them apart, with CUDA_VISIBLE_DEVICES and --profile"
-    return Inventory(chosen, count, note if others else "")
+    return Inventory(chosen, count, note if rest else "")
 
 
 def telemetry(nvml: Any = None) -> dict[str, Any]:
     """How the GPUs do, for heartbeats; each value `None` where the library does not tell. Empty without GPUs."""
     try:
-        with _opened(nvml) as library:
+        with opened(nvml) as library:
             ours = _our_processes()
-            return {"gpus": [_health(library, device, ours) for device in _devices(library)]}
-    except _errors():
+            return {"gpus": [_health(library, device, ours) for device in devices(library)]}
+    except errors():
         return {}
 
 
@@ -130,7 +142,8 @@ def _processor(note: str) -> Inventory:
     return Inventory("cpu", max(1, cores() // CORES_PER_SLOT), note)
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def errors() -> tuple[type[Exception], ...]:
+    """What the binding raises."""
     from pynvml import NVMLError, NVMLLibraryMismatchError
 
     # An AttributeError is a binding too old for a function; a UnicodeDecodeError, a name that the binding cannot read.
@@ -138,7 +151,8 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 @contextlib.contextmanager
-def _opened(nvml: Any) -> Iterator[Any]:
+def opened(nvml: Any) -> Iterator[Any]:
+    """The library, ready to be asked."""
     if nvml is None:
         import pynvml
 
@@ -147,52 +161,55 @@ def _opened(nvml: Any) -> Iterator[Any]:
     try:
         yield nvml
     finally:
-        _ask(nvml.nvmlShutdown)
+        ask(nvml.nvmlShutdown)
 
 
-def _ask(function: Callable[..., Any], *arguments: Any) -> Any:
+def ask(function: Callable[..., Any], *arguments: Any) -> Any:
     """What the library answers; `None` where this driver or this card does not."""
     try:
         return function(*arguments)
-    except _errors():
+    except errors():
         return None
 
 
-def _devices(nvml: Any) -> list[Any]:
-    handles = [_ask(nvml.nvmlDeviceGetHandleByIndex, index) for index in range(nvml.nvmlDeviceGetCount())]
+def devices(nvml: Any) -> list[Any]:
+    """The GPUs that are visible to CUDA."""
+    handles = [ask(nvml.nvmlDeviceGetHandleByIndex, index) for index in range(nvml.nvmlDeviceGetCount())]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return [handle for handle in handles if handle is not None]
     wanted = [word.strip() for word in visible.split(",") if word.strip()]
 
     def named(index: int, handle: Any) -> bool:
-        uuid = _text(_ask(nvml.nvmlDeviceGetUUID, handle) or "") if any(w.startswith("GPU-") for w in wanted) else ""
+        uuid = text(ask(nvml.nvmlDeviceGetUUID, handle) or "") if any(w.startswith("GPU-") for w in wanted) else ""
         return str(index) in wanted or any(w.startswith("GPU-") and uuid.startswith(w) for w in wanted)
 
     return [handle for index, handle in enumerate(handles) if handle is not None and named(index, handle)]
 
 
-def _name(nvml: Any, device: Any) -> str:
-    return _text(_ask(nvml.nvmlDeviceGetName, device) or "")
+def name(nvml: Any, device: Any) -> str:
+    """The product's name."""
+    return text(ask(nvml.nvmlDeviceGetName, device) or "")
 
 
-def _text(value: str | bytes) -> str:
+def text(value: str | bytes) -> str:
+    """What the binding says, as text."""
     # Older bindings answer in bytes.
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _health(nvml: Any, device: Any, ours: Container[int]) -> dict[str, Any]:
-    load = _ask(nvml.nvmlDeviceGetUtilizationRates, device)
-    memory = _ask(nvml.nvmlDeviceGetMemoryInfo, device)
-    power = _ask(nvml.nvmlDeviceGetPowerUsage, device)
+    load = ask(nvml.nvmlDeviceGetUtilizationRates, device)
+    memory = ask(nvml.nvmlDeviceGetMemoryInfo, device)
+    power = ask(nvml.nvmlDeviceGetPowerUsage, device)
     return {
-        "index": _ask(nvml.nvmlDeviceGetIndex, device),
-        "name": _name(nvml, device) or None,
+        "index": ask(nvml.nvmlDeviceGetIndex, device),
+        "name": name(nvml, device) or None,
         "others_percent": _others(nvml, device, None if load is None else load.gpu, ours),
         "utilization_percent": None if load is None else load.gpu,
         "memory_used_bytes": None if memory is None else memory.used,
         "memory_total_bytes": None if memory is None else memory.total,
-        "temperature_celsius": _ask(nvml.nvmlDeviceGetTemperature, device, _CORE_SENSOR),
+        "temperature_celsius": ask(nvml.nvmlDeviceGetTemperature, device, CORE_SENSOR),
         "power_watts": None if power is None else power / 1000,
     }
 
@@ -203,11 +220,11 @@ def _others(nvml: Any, device: Any, load: float | None, ours: Container[int]) ->
     Within a container the driver tells numbers of processes outside of it: those are nobody that we know, and not counted.
     """
     since = int((time.time() - _LATELY) * 1e6)
-    samples = _ask(nvml.nvmlDeviceGetProcessUtilization, device, since)
+    samples = ask(nvml.nvmlDeviceGetProcessUtilization, device, since)
     if samples is not None:
         last = {sample.pid: sample for sample in sorted(samples, key=lambda sample: int(sample.timeStamp))}
         return float(min(100, sum(s.smUtil for pid, s in last.items() if pid not in ours and _is_here(pid))))
-    running = _ask(nvml.nvmlDeviceGetComputeRunningProcesses, device)
+    running = ask(nvml.nvmlDeviceGetComputeRunningProcesses, device)
     if running is None:
         return None
     others = [process.pid for process in running if process.pid not in ours and _is_here(process.pid)]
@@ -234,7 +251,7 @@ def _is_here(pid: int) -> bool:
 #: Seconds over which the use of a GPU is looked at.
 _LATELY: Final = 5.0
 #: NVML_TEMPERATURE_GPU
-_CORE_SENSOR: Final = 0
+CORE_SENSOR: Final = 0
 
 
 class Sampler:
@@ -267,7 +284,7 @@ class Sampler:
         return self._last
 
 
-async def look(within: float = 10.0) -> Inventory:
+async def look(within: float = 10.0, types: Mapping[str, str] | None = None) -> Inventory:
     """What `discover` finds within so many seconds; only the processor where the driver hangs. Never raises."""
-    found: Inventory | None = (await Sampler(lambda: {"found": discover()}).take(within)).get("found")
+    found: Inventory | None = (await Sampler(lambda: {"found": discover(types=types)}).take(within)).get("found")
     return found or _processor(f"NVIDIA's driver gave no answer within {within:g} s; only the processor is offered")

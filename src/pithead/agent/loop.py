@@ -31,6 +31,7 @@ from pithead.agent.owner.governor import Governor
 from pithead.agent.record import JobLine, Record
 from pithead.agent.rhythm import Lease, Rhythm
 from pithead.agent.runners.base import RunFailed, Runner, RunResult
+from pithead.agent.service import notify
 from pithead.agent.spool import Finished, Spool
 from pithead.client import ApiError, AsyncMinerClient, PitheadError, Unauthorized
 from pithead.wire.miners import Assignment, HeartbeatAnswer, Stop
@@ -127,6 +128,7 @@ class Agent:
             log.info("finishing %d jobs%s, taking no more; interrupt again to hand them back", len(self._held), limit)
             if within is not None:
                 self._limit = asyncio.get_running_loop().call_later(within, self.interrupt)
+        notify("STOPPING=1")
         self._record.state.draining = True
         self._draining.set()
         self._changed.set()

@@ -156,6 +156,11 @@ class Record:
 
     # -- what is asked of it
 
+    @property
+    def in_hand(self) -> int:
+        """How many jobs are in our hands."""
+        return len(self._jobs)
+
     def data_today(self) -> int:
         """Bytes of inputs and results since midnight (local time)."""
         return self.state.data_today if self.state.day == self._today() else 0

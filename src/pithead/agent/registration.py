@@ -57,6 +57,16 @@ def state_file(miner_id: str) -> Path:
     return spool_of(miner_id).parent.parent / "agents" / f"{spool_of(miner_id).name}.json"
 
 
+def log_file(miner_id: str) -> Path:
+    """Where the agent writes its log."""
+    return state_file(miner_id).with_suffix(".log")
+
+
+def writable() -> list[Path]:
+    """The folders that an agent writes to."""
+    return [_folder("state")]
+
+
 def models_folder() -> Path:
     """Where models are looked for unless another folder is named."""
     from platformdirs import user_data_path

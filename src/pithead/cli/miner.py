@@ -10,7 +10,7 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,6 +18,7 @@ import click
 import msgspec
 
 from pithead.agent import registration
+from pithead.agent.record import read as read_state
 from pithead.agent.registration import Registration, Unusable
 from pithead.cli.identity import client_of, identity, identity_options, not_known, profile_option
 from pithead.cli.income import earnings, payout
@@ -25,6 +26,8 @@ from pithead.cli.output import emit, facts, fail, json_option, moment, table, wa
 from pithead.cli.owning import loaded, pause, resume, set_, settings
 from pithead.cli.profiles import DEFAULT_URL, SOMEBODY_LOOKS_ON
 from pithead.cli.profiles import load as load_profile
+from pithead.cli.screen import dashboard, running
+from pithead.cli.tending import doctor, install_service, logs, rotating
 from pithead.client import ApiError, MinerClient
 from pithead.client.environment import checked_url
 
@@ -45,7 +48,7 @@ def miner() -> None:
 
 miner.add_command(earnings)
 miner.add_command(payout)
-for command in (set_, settings, pause, resume):
+for command in (set_, settings, pause, resume, doctor, dashboard, install_service, logs):
     miner.add_command(command)
 
 
@@ -199,7 +202,7 @@ async def _work(who: Registration, profile: str, runner: Any, models: list[str])
     # Read once before anything else: what is wrong with it is said at once.
     loaded(profile)
     governor = Governor(registration.settings_file(), record, profile=profile, clock=time.monotonic)
-    machine = await look()
+    machine = await look(types=governor.owner.gpu_types)
     telemetry = Sampler().take if machine.has_gpu else None
     async with AsyncMinerClient(who.url, who.miner_id, who.key, retry_for=0) as client:
         agent = Agent(
@@ -217,10 +220,32 @@ async def _work(who: Registration, profile: str, runner: Any, models: list[str])
         # Nobody is there to say it a second time: what sends it kills soon.
         loop.add_signal_handler(signal.SIGTERM, lambda: agent.interrupt(governor.owner.drain_seconds))
         try:
-            with spool.lock():
+            with spool.lock(), _shown(record, governor.owner.metrics_port):
                 return await agent.run()
         except InUse:
             fail(f"{who.miner_id} runs already on this machine; stop that one first, or register another --profile")
+
+
+@contextlib.contextmanager
+def _shown(record: Any, metrics_port: int | None) -> Iterator[None]:
+    """Keep a log, and answer Prometheus, for as long as the agent runs."""
+    from pithead.agent import metrics
+
+    handler = rotating(registration.log_file(record.state.miner_id))
+    logging.getLogger().addHandler(handler)
+    try:
+        if metrics_port is None:
+            yield
+            return
+        port, stop = metrics.serve(record, metrics_port)
+        logging.getLogger(__name__).info("metrics are at http://127.0.0.1:%d/metrics", port)
+        try:
+            yield
+        finally:
+            stop()
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 # ---- looking
@@ -260,6 +285,9 @@ def status(profile: str, url: str | None, key: str | None, miner_id: str | None)
                 fail(not_known(who, error))
             raise
 
+    local = read_state(registration.state_file(who.miner_id))
+    here = running(local)
+
     def show() -> None:
         facts(
             miner=view.miner_id,
@@ -272,9 +300,11 @@ def status(profile: str, url: str | None, key: str | None, miner_id: str | None)
             success=f"{stats.success_rate:.0%}",
             earnings=stats.earnings,
             per_gpu_hour=stats.earnings_per_gpu_hour,
+            agent="runs on this machine" if here else "does not run on this machine",
+            no_job_because=local.nothing_because() or None if local is not None and here else None,
         )
 
-    emit({"miner": view, "stats": stats}, show)
+    emit({"miner": view, "stats": stats, "running": here, "agent": local if here else None}, show)
 
 
 def _log_to_stderr() -> None:

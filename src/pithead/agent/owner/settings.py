@@ -29,6 +29,7 @@ Positive = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Percent = Annotated[float, Meta(gt=0, le=100)]
 Share = Annotated[float, Meta(ge=0, le=100)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 Action = Literal["notify", "throttle", "pause"]
 
@@ -88,6 +89,9 @@ class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     gpus: Annotated[
         list[str] | None, _about("GPUs to offer, by index or UUID, of those that there are; not set: all.")
     ] = None
+    gpu_types: Annotated[
+        dict[str, str], _about("Types of GPUs in your words, before ours: a part of the product's name, and the type.")
+    ] = {}
     max_concurrent: Annotated[Count | None, _about("Jobs at a time; not set: as registered.")] = None
     hours: Annotated[
         list[Hours],
@@ -100,6 +104,9 @@ class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     drain_seconds: Annotated[
         float, _about("How long what runs may go on after SIGTERM; then it is handed back.", ge=0, le=86_400)
     ] = 600.0
+    metrics_port: Annotated[
+        Port | None, _about("A port of this machine for Prometheus, read at the start; not set: none.")
+    ] = None
     limits: Limits = Limits()
     alerts: Alerts = Alerts()
 

@@ -1,0 +1,208 @@
+"""`pithead miner doctor`, `install-service`, `logs` and `dashboard`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from decimal import Decimal
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pithead.agent import gpus, hardware, registration
+from pithead.agent.doctor import examine
+from pithead.agent.hardware import Card, Hardware
+from pithead.agent.record import JobLine, Record
+from pithead.cli.screen import screen
+from pithead.client import MinerClient
+
+
+@pytest.fixture
+def registered(config: Path) -> Path:
+    folder = config / "miners"
+    folder.mkdir(parents=True)
+    (folder / "default.toml").write_text('url = "http://127.0.0.1:9"\nminer_id = "miner_1"\nkey = "key_1"\n')
+    return folder / "default.toml"
+
+
+def findings(outcome: Any) -> dict[str, Any]:
+    return {finding["name"]: finding for finding in json.loads(outcome.stdout)["findings"]}
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, found: Hardware) -> None:
+    monkeypatch.setattr("pithead.agent.doctor.examine.__kwdefaults__", EXAMINE | {"look": lambda types: found})
+
+
+EXAMINE: dict[str, Any] = dict(examine.__kwdefaults__ or {})
+
+
+def test_a_machine_that_is_well(
+    run: Any, coordinator: Any, shapes: Any, registered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(
+        monkeypatch,
+        Hardware(
+            vendor="nvidia",
+            driver="550",
+            cuda="12.4",
+            cards=[Card(index=0, name="Tesla V100", gpu_type="v100", mig=["1g"])],
+        ),
+    )
+    coordinator.answers["GET /v1/miners/miner_1"] = shapes["miner"]
+    coordinator.answers["GET /"] = httpx.Response(200, headers={"Date": formatdate(time.time() + 300, usegmt=True)})
+    outcome = run("miner", "doctor", "--json")
+    found = findings(outcome)
+    assert (outcome.exit_code, json.loads(outcome.stdout)["healthy"]) == (0, True)
+    assert found["gpu"]["found"] == "0: Tesla V100 (v100)"
+    assert found["cuda"]["found"] == "up to 12.4"
+    assert found["mig of GPU 0"]["found"] == "1g"
+    assert found["coordinator"]["found"] == "has this miner as active: 2 × v100"
+    assert (found["clock"]["grade"], found["clock"]["found"][:3]) == ("note", "-30")
+    assert found["models"]["found"] == "smollm2-135m-instruct"
+    assert found["disk for results"]["grade"] == "ok"
+    assert found["sandbox"]["grade"] == ("ok" if shutil.which("bwrap") else "note")
+    words = run("miner", "doctor").stdout
+    assert "No fault." in words
+    assert "timedatectl" in words
+
+
+def test_each_fault_comes_with_what_to_do(
+    run: Any,
+    coordinator: Any,
+    shapes: Any,
+    registered: Path,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    cards = [Card(index=0, name="A", gpu_type="a100", mig=[]), Card(index=1, name="T", gpu_type="t4")]
+    machine(monkeypatch, Hardware(vendor="nvidia", cards=cards))
+    monkeypatch.setattr("pithead.agent.runners.llama.built_in", dict)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 10**9))
+    (config / "miner.toml").write_text("models = ['gpt2']\npause = 'yes'\n")
+    coordinator.answers["GET /v1/miners/miner_1"] = shapes["miner"] | {"status": "suspended"}
+    outcome = run("miner", "doctor", "--json", "--models-dir", str(tmp_path / "none"))
+    found = findings(outcome)
+    assert outcome.exit_code == 1
+    faults = {name for name, finding in found.items() if finding["grade"] == "fault"}
+    assert faults == {"cuda", "mig of GPU 0", "gpu as registered", "disk for results", "disk for models", "models"}
+    assert {name for name, finding in found.items() if finding["grade"] == "note"} == {
+        "gpu types", "settings", "coordinator", "sandbox", "models as set",
+    }  # fmt: skip
+    assert all(finding["do"] for finding in found.values() if finding["grade"] != "ok")
+
+
+def test_a_coordinator_that_is_away_or_knows_nothing_of_it_is_a_fault(
+    run: Any, coordinator: Any, registered: Path, shapes: Any
+) -> None:
+    coordinator.answers["GET /v1/miners/miner_1"] = httpx.ConnectError("refused")
+    assert findings(run("miner", "doctor", "--json"))["network"]["grade"] == "fault"
+    coordinator.answers["GET /v1/miners/miner_1"] = shapes["problem"](401, "no such key")
+    assert findings(run("miner", "doctor", "--json"))["coordinator"]["found"] == "no such key"
+    registered.unlink()
+    assert findings(run("miner", "doctor", "--json"))["registration"]["do"] == "pithead miner register"
+    (registered.parent.parent / "miner.toml").write_text("models = ")
+    assert findings(run("miner", "doctor", "--json"))["settings"]["grade"] == "fault"
+
+
+def test_without_a_gpu_it_says_what_was_looked_for(
+    run: Any, registered: Path, coordinator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "devices", lambda _: [])
+    found = findings(run("miner", "doctor", "--json"))["gpu"]
+    assert found["grade"] == "note"
+    assert hardware.survey().missing[0] in found["found"]
+
+
+def test_the_service_is_written_checked_and_not_started(
+    run: Any, registered: Path, tmp_path: Path, config: Path
+) -> None:
+    made = json.loads(run("miner", "install-service", "--folder", str(tmp_path / "units"), "--json").stdout)
+    text = Path(made["path"]).read_text()
+    assert isinstance(made["checked"], bool)
+    assert f"ReadWritePaths={config}" in text
+    assert f"Environment=PITHEAD_CONFIG_DIR={config}" in text
+    assert made["next"][:2] == ["systemctl --user daemon-reload", "systemctl --user enable --now pithead-miner.service"]
+    printed = run("miner", "install-service", "--system", "--print").stdout
+    assert "User=" in printed
+    assert list((tmp_path / "units").iterdir()) == [Path(made["path"])]
+    words = run("miner", "install-service", "--folder", str(tmp_path / "units")).stdout
+    assert "loginctl enable-linger" in words
+
+
+def test_a_service_of_nobody_is_refused(run: Any, refused: Any) -> None:
+    for command in (("install-service",), ("logs",), ("dashboard", "--once")):
+        assert "no miner is registered" in refused(run("miner", *command))
+
+
+def test_the_last_lines_of_the_log_are_shown(run: Any, refused: Any, registered: Path) -> None:
+    assert "there is no log" in refused(run("miner", "logs"))
+    file = registration.log_file("miner_1")
+    file.parent.mkdir(parents=True)
+    file.write_text("one\ntwo\nth\x1b[31mree\n")
+    assert run("miner", "logs", "-n", "2").stdout == "two\nth\N{REPLACEMENT CHARACTER}[31mree\n"
+
+
+def shown(file: Path | None) -> Record:
+    record = Record(file, wall=time.time, miner_id="miner_1")
+    record.taken(1, JobLine(job_id="job_1", model="gpt2", client_id="client_1"))
+    record.moved(1, "running", 0.5, "12 tokens")
+    record.completed(Decimal("0.05"))
+    record.state.gpus = [{"index": 0, "name": "Tesla V100", "temperature_celsius": 55, "memory_used_bytes": 2**30,
+                          "memory_total_bytes": 2**35}]  # fmt: skip
+    record.state.miner_status = "active"
+    record.state.alerts = ["a GPU has 90 °C"]
+    record.write()
+    return record
+
+
+def test_the_dashboard_shows_what_the_agent_does(run: Any, registered: Path) -> None:
+    assert "does not run" in run("miner", "dashboard", "--once").stdout
+    record = shown(registration.state_file("miner_1"))
+    text = run("miner", "dashboard", "--once").stdout
+    for word in ("job_1 running", "Tesla V100", "1.0 of 32 GiB", "12 tokens", "client_1", "0.05", "a GPU has 90 °C"):
+        assert word in text, word
+    whole = json.loads(run("miner", "dashboard", "--json").stdout)
+    assert (whole["running"], whole["state"]["jobs"][0]["job_id"]) == (True, "job_1")
+    record.gone(1)
+    record.state.may, record.state.why = False, "paused by the owner"
+    record.write()
+    assert "No job comes: paused by the owner." in run("miner", "dashboard", "--once").stdout
+    record.close()
+    assert "does not run" in run("miner", "dashboard", "--once").stdout
+
+
+def test_what_others_wrote_does_not_steer_the_screen() -> None:
+    from rich.console import Console
+
+    record = shown(None)
+    record.taken(2, JobLine(job_id="job_2", model="[red]m\x1b[2J"))
+    record.write()
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(screen(record.state))
+    text = capture.get()
+    assert "[red]m" in text
+    assert "\x1b" not in text
+
+
+def test_status_says_whether_the_agent_runs_here_and_why_no_job_comes(
+    run: Any, coordinator: Any, shapes: Any, registered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def client_of(who: Any) -> MinerClient:
+        return MinerClient(who.url, who.miner_id, who.key, transport=httpx.MockTransport(coordinator))
+
+    monkeypatch.setattr("pithead.cli.miner.client_of", client_of)
+    coordinator.answers["GET /v1/miners/miner_1"] = shapes["miner"]
+    coordinator.answers["GET /v1/miners/miner_1/stats"] = shapes["miner"]["stats"]
+    assert "does not run on this machine" in run("miner", "status").stdout
+    record = shown(registration.state_file("miner_1"))
+    record.gone(1)
+    record.write()
+    assert "nothing queued fits this machine" in run("miner", "status").stdout
+    assert json.loads(run("miner", "status", "--json").stdout)["agent"]["completed"] == 1
