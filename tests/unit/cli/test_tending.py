@@ -53,7 +53,7 @@ def test_a_machine_that_is_well(
         ),
     )
     coordinator.answers["GET /v1/miners/miner_1"] = shapes["miner"]
-    coordinator.answers["GET /"] = httpx.Response(200, headers={"Date": formatdate(time.time() + 300, usegmt=True)})
+    coordinator.answers["GET /"] = httpx.Response(200, headers={"Date": formatdate(time.time() + 400, usegmt=True)})
     outcome = run("miner", "doctor", "--json")
     found = findings(outcome)
     assert (outcome.exit_code, json.loads(outcome.stdout)["healthy"]) == (0, True)
@@ -61,7 +61,7 @@ def test_a_machine_that_is_well(
     assert found["cuda"]["found"] == "up to 12.4"
     assert found["mig of GPU 0"]["found"] == "1g"
     assert found["coordinator"]["found"] == "has this miner as active: 2 × v100"
-    assert (found["clock"]["grade"], found["clock"]["found"][:3]) == ("note", "-30")
+    assert (found["clock"]["grade"], found["clock"]["found"][:3]) in (("note", "-39"), ("note", "-40"))
     assert found["models"]["found"] == "smollm2-135m-instruct"
     assert found["disk for results"]["grade"] == "ok"
     assert found["sandbox"]["grade"] == ("ok" if shutil.which("bwrap") else "note")
