@@ -7,6 +7,7 @@ the events of committed transactions, on the event loop's thread, and all of it 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from hmac import compare_digest
 from typing import Final, Protocol, TypeVar
 
@@ -24,6 +25,7 @@ from pithead.exchange.newest import Newest
 from pithead.exchange.ports import OwnerKind, Signer, Tx
 from pithead.exchange.presence import Known, Presence
 from pithead.exchange.rules import Rules
+from pithead.exchange.waiting import Waiting
 
 T = TypeVar("T")
 
@@ -89,7 +91,7 @@ class Coordinator:
         self._key_changes = 0
         self._client_ids: dict[int, str] = {}
         self._job_waiters: dict[str, set[asyncio.Future[None]]] = {}
-        self._offer_waiters: dict[asyncio.Future[None], Miner] = {}
+        self._waiting = Waiting(self._is_ready)
         self._filling: asyncio.Future[None] | None = None
         #: Where others use the database too: the news of its jobs, those that came while the board is set up, whether some
         #: may have been missed, and when the queue was last counted.
@@ -139,7 +141,8 @@ class Coordinator:
     def stop(self) -> None:
         """Let everybody who waits go, so that an orderly stop need not wait for them."""
         self._stopping = True
-        for future in [*self._offer_waiters, *(f for waiters in self._job_waiters.values() for f in waiters)]:
+        self._waiting.wake_all()
+        for future in [f for waiters in self._job_waiters.values() for f in waiters]:
             _resolve(future)
 
     def run(self, operation: Callable[[Tx, float], T]) -> Awaitable[T]:
@@ -202,7 +205,7 @@ class Coordinator:
         if news.joined:
             self.board.add(job, now)
             if job.not_before <= now:
-                self._wake_miners(job, now)
+                self._waiting.wake_for(job, now)
 
     def _forget_keys(self, owner: str) -> None:
         self._key_changes += 1
@@ -215,14 +218,9 @@ class Coordinator:
         if after.state is State.QUEUED:
             self.board.add(after, now)
             if after.not_before <= now:
-                self._wake_miners(after, now)
+                self._waiting.wake_for(after, now)
         if before is None or before.state is not after.state:
             for future in self._job_waiters.get(after.id, ()):
-                _resolve(future)
-
-    def _wake_miners(self, job: Job, now: float) -> None:
-        for future, miner in self._offer_waiters.items():
-            if matching.misfit(miner, job) is None and not matching.avoids(job, miner.seq, now):
                 _resolve(future)
 
     # -- keys
@@ -287,7 +285,7 @@ class Coordinator:
             finally:
                 self.board.fill(kind, found, last=last)
             if found:
-                self._wake_miners(found[0], self._clock())
+                self._waiting.wake_for(found[0], self._clock())
 
     async def _keep_count(self) -> None:
         """Set right what came out of count: news of other coordinators can be late, or of what was counted already."""
@@ -344,7 +342,7 @@ class Coordinator:
             return offered
         miner = (await self._known(miner_id, self._clock())).miner
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._offer_waiters[future] = miner
+        ticket = self._waiting.add(miner, partial(_resolve, future))
         try:
             # Looked at again now that it waits: a job that came since the first look has woken nobody.
             offered = await self._offers(miner_id, limit)
@@ -352,7 +350,7 @@ class Coordinator:
                 return offered
             await asyncio.wait([future], timeout=wait)
         finally:
-            del self._offer_waiters[future]
+            self._waiting.remove(ticket)
         return await self._offers(miner_id, limit)
 
     async def client_ids(self, jobs: Sequence[Job]) -> Mapping[int, str]:
@@ -361,6 +359,10 @@ class Coordinator:
             found = await self.peek(lambda tx: [tx.client_by_seq(seq) for seq in missing])
             self._client_ids.update((client.seq, client.id) for client in found if client is not None)
         return self._client_ids
+
+    def _is_ready(self, miner: Miner) -> bool:
+        known = self.presence.known(miner.id, self._clock())
+        return known is None or not matching.unready(known.miner, len(known.held))
 
     async def _offers(self, miner_id: str, limit: int) -> list[Job]:
         known = await self._known(miner_id, self._clock())
@@ -401,10 +403,12 @@ class Coordinator:
         await self.write_down()
         now = self._clock()
         for job in self.board.wake(now):
-            self._wake_miners(job, now)
+            self._waiting.wake_for(job, now)
         await self._keep_count()
         if self._filling is None:
             await self._feed()
+        # What nobody of those that were woken took.
+        self._waiting.recheck(lambda miner: bool(self.board.best(miner, now, 1)))
         while await self._database.due(self._clock()):
             swept = await self.run(lambda tx, at: upkeep.sweep(tx, at, self.rules))
             _report(swept.made_good)

@@ -25,7 +25,7 @@ from pithead.exchange.ports import Held, Tx
 from pithead.exchange.rules import Rules
 
 #: Seconds after which what is kept of a miner is read anew, whether or not anybody said that it changed.
-_FRESH_FOR: Final = 30.0
+_FRESH_FOR: Final = 120.0
 #: How many heartbeats one operation writes down, so that it does not hold up those who wait for theirs.
 BATCH: Final = 250
 
