@@ -161,8 +161,6 @@ SCANS: Final = {
     "has_operator_key": "once, at the start",
     "data_keys": "once, at the start, and few",
     "extend_miners": "once, at the start",
-    "due": "of the miners, which are few beside the jobs; an index would cost every heartbeat a write",
-    "mark_offline": "likewise",
     "ledger_sum": "the check of the ledger reads all of it",
     "ledger_extent": "likewise",
     "miners_due": "of the miners, while their payouts are due",
