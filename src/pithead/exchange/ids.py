@@ -1,5 +1,6 @@
 """Identifiers and secrets. Opaque to everybody else."""
 
+import os
 import secrets
 import time
 from hashlib import sha256
@@ -7,6 +8,9 @@ from typing import Final
 
 #: Digits and lower-case letters without those that are mistaken for others (Crockford's base 32).
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+#: Two characters at a time.
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS: Final = range(90, -1, -10)
 
 
 def new_id(prefix: str) -> str:
@@ -15,8 +19,8 @@ def new_id(prefix: str) -> str:
     The first nine tell the millisecond, so that those of one table sort by age and an index grows at its end; the other
     eleven are 55 random bits. The clock is only a source of order here: nothing reads the time back.
     """
-    value = (int(time.time() * 1000) & (1 << 45) - 1) << 55 | secrets.randbits(55)
-    return prefix + "_" + "".join(_ALPHABET[value >> shift & 31] for shift in range(95, -1, -5))
+    value = (int(time.time() * 1000) & (1 << 45) - 1) << 55 | int.from_bytes(os.urandom(7), "big") >> 1
+    return prefix + "_" + "".join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])
 
 
 def new_key() -> str:
