@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LOCKS := requirements/all.txt requirements/model.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench lock clean
+.PHONY: help install demo test check bench bench-full lock clean
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 12
@@ -37,8 +37,11 @@ check: install ## linters, formatter, strict types and the import rules, without
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-bench: install ## requests/s and latency as ratios to a reference measured in the same run
+bench: install ## requests/s, latency, miners carried, as ratios to references measured in the same run
 	@$(BIN)/python -m bench
+
+bench-full: install ## the same with more rounds, ten million queued jobs, and what growth costs (an hour or so)
+	@$(BIN)/python -m bench --full
 
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --all-extras --upgrade -o requirements/all.txt pyproject.toml requirements/build.in

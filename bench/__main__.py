@@ -7,36 +7,59 @@ import msgspec
 from rich.console import Console
 
 from bench import report
+from bench.contenders import FEW, PLAIN, REFERENCE
 from bench.load import LoadError
 from bench.measures import MEASURES, chosen
-from bench.run import RESULTS, Outcome, Plan, run
+from bench.run import ALL, RESULTS, Outcome, Plan, run
 from bench.servers import ServerError
+
+#: Miners of the mixed load.
+FLEETS = (20_000, 50_000, 100_000, 150_000)
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="One short round, without the long queue.")
+@click.option("--quick", is_flag=True, help="Half a minute: references A and C, and SQLite with the short queue.")
+@click.option("--full", is_flag=True, help="Much longer: more rounds, 10 million queued jobs, and growth.")
 @click.option(
     "--only", multiple=True, type=click.Choice([m.name for m in MEASURES]), help="Only this measure; repeatable."
 )
 @click.option(
+    "--against", multiple=True, type=click.Choice(ALL), help="Only this contender beside reference A; repeatable."
+)
+@click.option(
     "--connections", default=64, show_default=True, type=click.IntRange(1, 512), help="Connections at a time."
 )
-@click.option("--seconds", default=2.0, show_default=True, type=click.FloatRange(0.2, 60), help="Length of a window.")
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 20), help="Windows of each measure.")
+@click.option("--seconds", default=1.5, show_default=True, type=click.FloatRange(0.2, 60), help="Length of a window.")
+@click.option("--rounds", default=2, show_default=True, type=click.IntRange(1, 20), help="Windows of each measure.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def main(quick: bool, only: tuple[str, ...], connections: int, seconds: float, rounds: int, as_json: bool) -> None:
-    """Requests/s and latency of a coordinator on one core, as ratios to a Starlette + msgspec endpoint without a database.
+def main(
+    quick: bool,
+    full: bool,
+    only: tuple[str, ...],
+    against: tuple[str, ...],
+    connections: int,
+    seconds: float,
+    rounds: int,
+    as_json: bool,
+) -> None:
+    """What a coordinator carries on one core, beside references measured in the same run.
 
-    Both are measured by turns in the same run, with 1 thousand and with 1 million queued jobs. A whole run is kept in bench/results/latest.json
-    and latest.md. Afterwards the databases are checked: each completed job paid exactly once, all accounts together 0.
+    A whole run is kept in bench/results (latest.json, latest.md, latest.svg). Afterwards the databases are checked: each
+    completed job paid exactly once, all accounts together 0.
     """
+    whole = not (quick or only or against)
+    contenders = ALL if not against else tuple(one for one in ALL if one == REFERENCE or one in against)
     plan = Plan(
         measures=chosen(only),
-        deep=not quick,
-        rounds=1 if quick else rounds,
+        contenders=(REFERENCE, PLAIN, FEW) if quick else contenders,
+        rounds=1 if quick else 5 if full else rounds,
         seconds=seconds,
         warm_up=0.5,
         connections=connections,
+        long_queue=10_000_000 if full else 1_000_000,
+        fleets=FLEETS if whole else (),
+        moments=whole,
+        growth=full and whole,
     )
     progress = Console(stderr=True)
     try:
@@ -44,7 +67,7 @@ def main(quick: bool, only: tuple[str, ...], connections: int, seconds: float, r
             outcome = run(plan, status.update if progress.is_terminal else lambda line: print(line, file=sys.stderr))
     except (ServerError, LoadError) as error:
         raise click.UsageError(str(error)) from error
-    if not quick and not only:
+    if whole:
         _keep(outcome)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(report.flat(outcome))).decode())
@@ -60,6 +83,7 @@ def _keep(outcome: Outcome) -> None:
     content = msgspec.json.format(msgspec.json.encode(report.flat(outcome)))
     (RESULTS / "latest.json").write_bytes(content + b"\n")
     (RESULTS / "latest.md").write_text(report.markdown(outcome), encoding="utf-8")
+    (RESULTS / "latest.svg").write_text(report.picture(outcome), encoding="utf-8")
 
 
 if __name__ == "__main__":

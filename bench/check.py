@@ -1,10 +1,13 @@
 """What the database must look like after the load: a fast exchange that pays wrongly would be no result."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
-from sqlcipher3 import dbapi2
+
+from pithead.store.cipher import connect
+from pithead.store.keys import DatabaseKey
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -22,7 +25,7 @@ RULES: Final = (
         """SELECT count(*) FROM accounts LEFT JOIN
                (SELECT account, sum(amount) AS total FROM (
                     SELECT credit AS account, amount FROM transfers
-                    UNION ALL SELECT debit, -amount FROM transfers) GROUP BY account) AS moved
+                    UNION ALL SELECT debit, -amount FROM transfers) AS legs GROUP BY account) AS moved
                ON moved.account = accounts.seq
            WHERE balance <> coalesce(total, 0)""",
     ),
@@ -32,7 +35,7 @@ RULES: Final = (
                (SELECT job, count(*) AS times, sum(amount) AS amount FROM transfers
                 WHERE cause = 'payment' GROUP BY job) AS paid
            LEFT JOIN jobs ON jobs.seq = paid.job
-           WHERE times <> 1 OR jobs.state IS NOT 'completed' OR paid.amount <> jobs.price""",
+           WHERE times <> 1 OR jobs.state IS DISTINCT FROM 'completed' OR paid.amount <> jobs.price""",
     ),
     Rule(
         "every completed job was paid",
@@ -51,14 +54,29 @@ RULES: Final = (
 )
 
 
-def faults(database: Path, completed: int) -> list[str]:
+#: How many jobs were completed.
+COMPLETED: Final = "SELECT count(*) FROM jobs WHERE state = 'completed'"
+
+
+def broken(one: Callable[[str], int]) -> list[str]:
+    """The rules that do not hold; `one` asks a query for its one number."""
+    found = [(rule, one(rule.query)) for rule in RULES]
+    return [f"{rule.says}: expected {rule.expected}, found {value}" for rule, value in found if value != rule.expected]
+
+
+def miscounted(found: int, completed: int) -> list[str]:
+    """Whether it completed as many jobs as it said."""
+    return [] if found == completed else [f"it completed as many jobs as it said: expected {completed}, found {found}"]
+
+
+def faults(database: Path, completed: int, key: DatabaseKey | None = None) -> list[str]:
     """What is wrong in the database of a stopped server that said `completed` times that a job was completed."""
-    answered = Rule(
-        "it completed as many jobs as it said", "SELECT count(*) FROM jobs WHERE state = 'completed'", completed
-    )
-    db = dbapi2.connect(f"file:{database}?mode=ro", uri=True)
+    db = connect(str(database), key)
     try:
-        found = [(rule, db.execute(rule.query).fetchone()[0]) for rule in (*RULES, answered)]
+
+        def one(query: str) -> int:
+            return int(db.execute(query).fetchone()[0] or 0)
+
+        return broken(one) + miscounted(one(COMPLETED), completed)
     finally:
         db.close()
-    return [f"{rule.says}: expected {rule.expected}, found {value}" for rule, value in found if value != rule.expected]

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -10,16 +11,22 @@ from sqlcipher3 import dbapi2
 
 from bench import fleet
 from bench.fleet import Fleet, Kind
-from pithead.exchange import accounts, jobs, miners
-from pithead.exchange.ids import new_id, new_key
+from pithead.core.money import escrow_of
+from pithead.core.receipts import Receipt
+from pithead.exchange import accounts, dispatch, jobs, miners
+from pithead.exchange.dispatch import Measured
+from pithead.exchange.ids import new_id, new_key, new_token
 from pithead.exchange.jobs import Order
 from pithead.exchange.miners import Registration
+from pithead.exchange.ports import Tx
 from pithead.exchange.rules import Rules
 from pithead.store.sqlite import SqliteStore, SqliteTx
 
 #: Covers every job of a run.
 _CREDIT: Final = 10_000_000.0
 FILE: Final = "pithead.db"
+#: What completes a job.
+HASH: Final = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 
 
 def order(kind: Kind) -> Order:
@@ -39,24 +46,33 @@ def order(kind: Kind) -> Order:
     )
 
 
-def fill(folder: Path, miner_count: int, job_count: int) -> Fleet:
+def fill(folder: Path, miner_count: int, job_count: int, idle: int = 1, kinds: Iterator[Kind] | None = None) -> Fleet:
     """Make a database with a client, active miners and queued jobs."""
-    store, rules, now = SqliteStore(folder / FILE), Rules(), time.time()
-    tx = SqliteTx(store.writing)
+    store = SqliteStore(folder / FILE)
     store.writing.execute("BEGIN IMMEDIATE")
-    client_id, client_key = new_id("client"), new_key()
-    accounts.create_client(tx, now, "bench", client_id, client_key, "bench", _CREDIT)
-    registered = [_register(tx, now, rules, number) for number in range(miner_count)]
-    orders = [order(kind) for kind in islice(fleet.kinds(), job_count)]
-    jobs.submit(tx, now, rules, client_id, orders, [new_id("job") for _ in orders], batch=True)
+    made = populate(SqliteTx(store.writing), miner_count, job_count, idle, kinds)
     store.writing.execute("COMMIT")
     store.close()
-    return Fleet(registered, client_key)
+    return made
 
 
-def _register(tx: SqliteTx, now: float, rules: Rules, number: int) -> fleet.Miner:
+def populate(tx: Tx, miner_count: int, job_count: int, idle: int, kinds: Iterator[Kind] | None = None) -> Fleet:
+    """The same within a transaction of whatever database."""
+    rules, now = Rules(), time.time()
+    client_id, client_key = new_id("client"), new_key()
+    accounts.create_client(tx, now, "bench", client_id, client_key, "bench", _CREDIT)
+    registered = [_register(tx, now, rules, number, fleet.models_of(number)) for number in range(miner_count)]
+    waiting = [
+        _register(tx, now, rules, number, (fleet.OWN_MODEL if number == 0 else "nothing-yet",))
+        for number in range(idle)
+    ]
+    orders = [order(kind) for kind in islice(kinds or fleet.kinds(), job_count)]
+    jobs.submit(tx, now, rules, client_id, orders, [new_id("job") for _ in orders], batch=True)
+    return Fleet(registered, client_key, waiting)
+
+
+def _register(tx: Tx, now: float, rules: Rules, number: int, models: tuple[str, ...] | None) -> fleet.Miner:
     gpu_type = fleet.GPU_TYPES[number % len(fleet.GPU_TYPES)]
-    models = fleet.models_of(number)
     miner = fleet.Miner(new_id("miner"), new_key(), gpu_type, models)
     registration = Registration(
         name=f"miner-{number}",
@@ -97,6 +113,65 @@ def multiply(source: Path, target: Path, times: int) -> None:
     db.execute("COMMIT")
     db.execute("PRAGMA journal_mode = WAL")
     db.close()
+
+
+def finish(folder: Path, count: int) -> None:
+    """Give the database a history: `count` completed jobs with their attempts and what was paid for them.
+
+    One is done by the exchange's own operations, and its rows are multiplied.
+    """
+    store, rules, now = SqliteStore(folder / FILE), Rules(), time.time()
+    tx = SqliteTx(store.writing)
+    store.writing.execute("BEGIN IMMEDIATE")
+    client_id, miner_id = new_id("client"), new_id("miner")
+    accounts.create_client(tx, now, "bench", client_id, new_key(), "history", _CREDIT)
+    registration = Registration(
+        name="history", gpu_type="history", gpu_count=1, location="", price_per_hour=0.0, max_concurrent=1
+    )
+    miner = miners.register(tx, now, rules, miner_id=miner_id, key=new_key(), registration=registration, token=None)
+    miners.heartbeat(tx, now, rules, miner_id, ())
+    past = order(Kind("history", "gpt2", 0.05))
+    (job,) = jobs.submit(tx, now, rules, client_id, [past], [new_id("job")], batch=False)
+    dispatch.accept(tx, now, rules, miner_id, job.id, new_token("lease"))
+    measured = Measured(1.0, b"{}")
+    dispatch.complete(
+        tx, now + 1, rules, Signer(), miner_id=miner_id, job_id=job.id, token=None, result_hash=HASH, measured=measured
+    )
+    store.writing.execute("COMMIT")
+    store.close()
+    db = dbapi2.connect(str(folder / FILE), isolation_level=None)
+    db.executescript("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY; PRAGMA cache_size = -1048576")
+    db.execute("BEGIN")
+    (top,) = db.execute("SELECT max(seq) FROM jobs").fetchone()
+    moved, only = f"{top} + copy.n", f"seq = {job.seq}"
+    _copy(db, "jobs", {"seq": moved, "id": f"printf('job_%020d', {moved})"}, count, where=only)
+    for table in ("inputs", "attempts"):
+        _copy(db, table, {"job": moved}, count, where=f"job = {job.seq}")
+    _copy(db, "transfers", {"seq": "NULL", "job": moved}, count, where=f"job = {job.seq}")
+    for account in (job.client, escrow_of(job.client), miner.seq):
+        db.execute(
+            "UPDATE accounts SET balance = (SELECT coalesce(sum(amount), 0) FROM transfers WHERE credit = :seq)"
+            " - (SELECT coalesce(sum(amount), 0) FROM transfers WHERE debit = :seq) WHERE seq = :seq",
+            {"seq": account},
+        )
+    db.execute(
+        "UPDATE miners SET completed = completed * :n, earnings = earnings * :n WHERE id = :id",
+        {"n": count, "id": miner_id},
+    )
+    db.execute("COMMIT")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.close()
+
+
+class Signer:
+    """Signs nothing: nobody checks a receipt of the history."""
+
+    key_id = "0" * 16
+    public_key = bytes(32)
+
+    def sign(self, receipt: Receipt) -> str:
+        """A signature's length."""
+        return "A" * 88
 
 
 def _copy(db: dbapi2.Connection, table: str, changed: dict[str, str], times: int, where: str = "TRUE") -> None:

@@ -12,6 +12,8 @@ PRICES: Final = (0.05, 0.06, 0.08, 0.1)
 ESTIMATED_TIME: Final = 600
 #: What miners ask per GPU and hour; every price above covers it.
 PRICE_PER_HOUR: Final = 0.05
+#: A model that one miner alone has.
+OWN_MODEL: Final = "woken"
 #: Far more than one ever holds here, so that no accept is refused for it.
 MAX_CONCURRENT: Final = 1000
 INPUT: Final = b'{"prompt":"What is the capital of France? Answer in one word.","max_tokens":24,"temperature":0}'
@@ -39,6 +41,8 @@ class Fleet(msgspec.Struct, frozen=True):
 
     miners: list[Miner]
     client_key: str
+    #: Miners for which there is no job in the queue; the first has a model of its own.
+    idle: list[Miner] = []
 
 
 def kinds() -> Iterator[Kind]:

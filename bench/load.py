@@ -119,6 +119,12 @@ class Connection(asyncio.Protocol):
         if not self.done.done():
             self._finish(LoadError(f"the connection was closed: {exc}"))
 
+    def abort(self) -> None:
+        """Close it, whatever it waits for."""
+        if not self.done.done():
+            self.done.set_result(None)
+        self._transport.abort()
+
     def _finish(self, error: LoadError | None) -> None:
         if not self.done.done():
             if error is None:
@@ -154,13 +160,13 @@ class Stop:
         self.set = False
 
 
-async def follow(port: int, scripts: Sequence[Script]) -> None:
+async def follow(ports: Sequence[int], scripts: Sequence[Script]) -> None:
     """Run scripts to their end, with no measuring: preparation."""
-    await drive(port, scripts, 1, Stop(), warm_up=0.0, seconds=float("inf"))
+    await drive(ports, scripts, 1, Stop(), warm_up=0.0, seconds=float("inf"))
 
 
 async def drive(
-    port: int,
+    ports: Sequence[int],
     scripts: Sequence[Script],
     steps: int,
     stop: Stop,
@@ -169,14 +175,15 @@ async def drive(
     seconds: float,
     mark: Callable[[], None] = lambda: None,
 ) -> Window:
-    """Run the scripts, a connection each; measure for `seconds` after `warm_up`, or until they end by themselves.
+    """Run the scripts, a connection each, to the ports in turn; measure for `seconds` after `warm_up`, or until they end by themselves.
 
     `mark` is called where the measured time begins and where it ends. Raises `LoadError`.
     """
     loop = asyncio.get_running_loop()
     recorder = Recorder(steps)
     connections: list[Connection] = []
-    for script in scripts:
+    for number, script in enumerate(scripts):
+        port = ports[number % len(ports)]
         _, connection = await loop.create_connection(lambda s=script: Connection(s, recorder), "127.0.0.1", port)  # type: ignore[misc]
         connections.append(connection)
     gc.collect()

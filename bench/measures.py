@@ -7,13 +7,13 @@ from typing import Final
 import msgspec
 
 from bench import fleet
-from bench.fleet import Fleet, Kind, Miner
+from bench.contenders import Contender
+from bench.fill import HASH
+from bench.fleet import Kind, Miner
 from bench.load import Script, Stop, follow
 from bench.reference import JOB_ID
-from bench.servers import Server
 from pithead.wire import jobs
 
-HASH: Final = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 _TELEMETRY: Final = (
     b'{"jobs":[],"telemetry":{"gpus":[{"name":"Tesla V100-SXM2-16GB","utilization":0.0,"memory_used":452984832,'
     b'"memory_total":17179869184,"temperature":41,"power":38.5}],"load":[0.12,0.2,0.18],"version":"0.1.0"}}'
@@ -46,9 +46,9 @@ def job_body(kind: Kind) -> bytes:
 class Target:
     """A server under load: who calls it, and what it was made to do so far."""
 
-    def __init__(self, server: Server, everybody: Fleet, connections: int) -> None:
-        self.server = server
-        self.fleet = everybody
+    def __init__(self, contender: Contender, connections: int) -> None:
+        self.contender = contender
+        self.fleet = everybody = contender.fleet
         #: Each connection speaks for some of the miners, in turn.
         self.shares = [everybody.miners[number::connections] for number in range(connections)]
         #: Jobs known to wait for the first miner of each connection.
@@ -66,8 +66,8 @@ class Measure(msgspec.Struct, frozen=True):
     steps: tuple[str, ...]
     #: The script of the connection of this number.
     script: Callable[[Target, int, Stop], Script]
-    #: Work that has to be there before the window begins: jobs for each connection.
-    known_jobs: int = 0
+    #: Whether each connection has to know of jobs that wait for it before the window begins.
+    known_jobs: bool = False
 
 
 def _again(target: Target, number: int, stop: Stop, build: Callable[[Miner], bytes]) -> Script:
@@ -94,13 +94,14 @@ def available(target: Target, number: int, stop: Stop) -> Script:
 _HOLE: Final = b"@"
 
 
-def _work(miner: Miner) -> tuple[bytes, bytes]:
+def work_of(miner: Miner) -> tuple[bytes, bytes]:
+    """The accept and the complete of a miner, with `@` for the job's id."""
     path = f"/v1/miners/{miner.id}/jobs/@"
     return request("POST", path + "/accept", miner.key), request("POST", path + "/complete", miner.key, _METRICS)
 
 
 def accept_complete(target: Target, number: int, stop: Stop) -> Script:
-    accept, complete = _work(target.shares[number][0])
+    accept, complete = work_of(target.shares[number][0])
     waiting = target.waiting[number]
     while waiting and not stop.set:
         job = waiting.pop().encode()
@@ -114,7 +115,7 @@ def job_cycle(target: Target, number: int, stop: Stop) -> Script:
     for turn, miner in enumerate(target.shares[number]):
         kind = fleet.kind_for(miner, number + turn)
         submit = request("POST", "/v1/jobs", target.fleet.client_key, job_body(kind))
-        plans.append((submit, request("GET", f"/v1/miners/{miner.id}/jobs/available", miner.key), *_work(miner)))
+        plans.append((submit, request("GET", f"/v1/miners/{miner.id}/jobs/available", miner.key), *work_of(miner)))
     for submit, look, accept, complete in cycle(plans):
         answer = yield 0, submit
         start = answer.index(b'"job_id":"') + 10
@@ -132,18 +133,19 @@ MEASURES: Final = (
     Measure("heartbeat", "heartbeat", ("heartbeat",), heartbeat),
     Measure("heartbeat_telemetry", "heartbeat with telemetry", ("heartbeat",), heartbeat_telemetry),
     Measure("available", "available", ("available",), available),
-    Measure("accept_complete", "accept + complete", ("accept", "complete"), accept_complete, known_jobs=250),
+    Measure("accept_complete", "accept + complete", ("accept", "complete"), accept_complete, known_jobs=True),
     Measure("cycle", "job cycle", ("submit", "available", "accept", "complete"), job_cycle),
 )
 
 
-async def prepare(target: Target, count: int, *, real: bool) -> None:
-    """See to it that each connection knows of `count` jobs that wait for its miner; the reference takes any name."""
-    if real:
-        await follow(target.server.port, [_submit_batch(target, n, count) for n in range(len(target.shares))])
+async def prepare(target: Target) -> None:
+    """See to it that each connection knows of jobs that wait for its miner."""
+    count = target.contender.jobs_ahead
+    if target.contender.takes_anything:
+        target.waiting = [[JOB_ID] * count for _ in target.shares]
     else:
-        # It is many times as fast and must not run dry within a window.
-        target.waiting = [[JOB_ID] * count * 20 for _ in target.shares]
+        scripts = [_submit_batch(target, n, count) for n in range(len(target.shares))]
+        await follow(target.contender.ports, scripts)
 
 
 def _submit_batch(target: Target, number: int, count: int) -> Script:

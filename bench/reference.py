@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from bench import fleet
 from pithead.wire import jobs, miners
@@ -30,7 +31,7 @@ CLIENT_ID: Final = "client_1m86z1my1mgn9zey93rh"
 _RATE: Final = Decimal("0.05")
 _NOW: Final = 1795530336.48966
 #: As many as `available` gives where the caller names no limit.
-_OFFERS: Final = [
+OFFERS: Final = [
     miners.Offer(
         job_id=JOB_ID,
         model="gpt2",
@@ -45,67 +46,77 @@ _OFFERS: Final = [
 ] * 20
 
 
-def _json(answer: Answer, status: int = 200) -> Response:
-    return Response(encode(answer), status, media_type="application/json")
-
-
-async def heartbeat(request: Request) -> Response:
-    body = await request.body()
+def beat_of(body: bytes) -> miners.HeartbeatAnswer:
     beat = _heartbeat.decode(body) if body else None
     held = len(beat.jobs) if beat else 0
-    return _json(
-        miners.HeartbeatAnswer(
-            status="ok", jobs_assigned=held, queue_length=1000, miner_status="active", stop=[], leases=[]
-        )
+    return miners.HeartbeatAnswer(
+        status="ok", jobs_assigned=held, queue_length=1000, miner_status="active", stop=[], leases=[]
     )
 
 
-async def available(request: Request) -> Response:
-    return _json(miners.Available(jobs=_OFFERS))
-
-
-async def accept(request: Request) -> Response:
-    return _json(
-        miners.Assignment(
-            job_id=request.path_params["job_id"],
-            status="assigned",
-            model="gpt2",
-            client_id=CLIENT_ID,
-            input=msgspec.Raw(fleet.INPUT),
-            gpu_type="v100",
-            gpu_count=1,
-            estimated_time=fleet.ESTIMATED_TIME,
-            price=_RATE,
-            require_result=False,
-            attempt=1,
-            lease_token="lease_8E6R3q6PPqaHRa1q1vE0TA",
-            lease_expires_at=_NOW,
-            lease_expires_in=119.998792,
-            attempt_expires_in=86399.894848,
-        )
+def assignment_of(job_id: str) -> miners.Assignment:
+    return miners.Assignment(
+        job_id=job_id,
+        status="assigned",
+        model="gpt2",
+        client_id=CLIENT_ID,
+        input=msgspec.Raw(fleet.INPUT),
+        gpu_type="v100",
+        gpu_count=1,
+        estimated_time=fleet.ESTIMATED_TIME,
+        price=_RATE,
+        require_result=False,
+        attempt=1,
+        lease_token="lease_8E6R3q6PPqaHRa1q1vE0TA",
+        lease_expires_at=_NOW,
+        lease_expires_in=119.998792,
+        attempt_expires_in=86399.894848,
     )
 
 
-async def complete(request: Request) -> Response:
-    body = _complete.decode(await request.body())
-    job_id, miner_id = request.path_params["job_id"], request.path_params["miner_id"]
+def completed_of(miner_id: str, job_id: str, body: bytes) -> miners.Completed:
+    given = _complete.decode(body)
     receipt = miners.Receipt(
         receipt_id="receipt_1m86z1my1mgn9zey93rh",
         job_id=job_id,
         miner_id=miner_id,
         attempt=1,
-        result_hash=body.result_hash,
+        result_hash=given.result_hash,
         amount=_RATE,
         completed_at=_NOW,
         key_id="f51b8247b9a34f5d",
         signature="I67b53tqL/fuV+6GHMhyqT9XajJeg4oAZBqS2PUTKpwbSLTm2nkt2xH6LopCAbGsEm148YSTYsWECOZYYsoADQ==",
     )
-    return _json(miners.Completed(job_id=job_id, status="completed", earned=_RATE, receipt=receipt))
+    return miners.Completed(job_id=job_id, status="completed", earned=_RATE, receipt=receipt)
+
+
+def submitted_of(body: bytes) -> jobs.Submitted:
+    _submit.decode(body)
+    return jobs.Submitted(job_id=JOB_ID, status="queued")
+
+
+def _json(answer: Answer, status: int = 200) -> Response:
+    return Response(encode(answer), status, media_type="application/json")
+
+
+async def heartbeat(request: Request) -> Response:
+    return _json(beat_of(await request.body()))
+
+
+async def available(request: Request) -> Response:
+    return _json(miners.Available(jobs=OFFERS))
+
+
+async def accept(request: Request) -> Response:
+    return _json(assignment_of(request.path_params["job_id"]))
+
+
+async def complete(request: Request) -> Response:
+    return _json(completed_of(request.path_params["miner_id"], request.path_params["job_id"], await request.body()))
 
 
 async def submit(request: Request) -> Response:
-    _submit.decode(await request.body())
-    return _json(jobs.Submitted(job_id=JOB_ID, status="queued"), 201)
+    return _json(submitted_of(await request.body()), 201)
 
 
 _JOB: Final = "/v1/miners/{miner_id}/jobs/{job_id}"
@@ -120,11 +131,11 @@ app = Starlette(
 )
 
 
-def main() -> None:
-    """Serve on the listening socket whose descriptor is the only argument."""
+def serve(application: ASGIApp) -> None:
+    """Serve it on the listening socket whose descriptor is the only argument, with the options of `pithead serve`."""
     listening = socket.socket(fileno=int(sys.argv[1]))
     config = uvicorn.Config(
-        app,
+        application,
         log_level="warning",
         access_log=False,
         lifespan="off",
@@ -136,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(app)

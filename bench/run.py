@@ -1,47 +1,57 @@
 """One run: prepare the databases, start the servers, measure them by turns, check what they did."""
 
 import contextlib
+import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import uvloop
 
-from bench import check
-from bench.fill import FILE, fill, multiply
+from bench import growth, scenarios
+from bench.contenders import BARE, CIPHER, FEW, FEW_JOBS, MANY, PAIR, PLAIN, POSTGRES, REFERENCE, Lineup
+from bench.fill import fill
 from bench.load import Stop, Window, drive
 from bench.machine import Machine, describe
 from bench.measures import Measure, Target, prepare
-from bench.servers import Server, coordinator, core_busy_seconds, cores, cpu_seconds, pinned, reference
+from bench.postgres import Postgres
+from bench.scenarios import Carried, Waking
+from bench.servers import coordinator, core_busy_seconds, cores, cpu_seconds, pinned
 
-MINERS: Final = 512
-FEW_JOBS: Final = 1000
-MANY_JOBS: Final = 1_000_000
 RESULTS: Final = Path(__file__).parent / "results"
+#: Those of a short run, and of a long one.
+ALL: Final = (REFERENCE, BARE, PLAIN, FEW, MANY, CIPHER, POSTGRES, PAIR)
 
 #: A window in which others took more of either core than this is measured again, up to so many times in all.
 DISTURBED: Final = 0.05
 TRIES: Final = 3
 
-#: Names of the servers, as the results have them.
-REFERENCE: Final = "reference"
-FEW: Final = "1k"
-MANY: Final = "1M"
+Say = Callable[[str], None]
 
 
 class Plan(msgspec.Struct, frozen=True):
     """How much to measure."""
 
     measures: Sequence[Measure]
-    deep: bool  #: With the long queue as well.
+    contenders: Sequence[str]
     rounds: int
     seconds: float  #: Of one window.
     warm_up: float
     connections: int
+    #: Jobs in the long queue.
+    long_queue: int = 1_000_000
+    #: Miners of the mixed load, one step after the other until p99 is over its bound.
+    fleets: Sequence[int] = ()
+    #: Whether wake-ups, memory and restarts are measured.
+    moments: bool = False
+    #: Whether growth is measured: an hour rather than minutes.
+    growth: bool = False
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -56,11 +66,12 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """One measure on one server: medians over the windows, and percentiles over all their requests."""
+    """One measure on one contender: medians over the windows, and percentiles over all their requests."""
 
     rate: float  #: Requests a second.
     p50: float  #: Seconds.
     p99: float
+    p999: float
     worst: float  #: The longest wait of all: a stall of the whole server strikes too few requests for a percentile.
     steps: dict[str, tuple[float, float]]  #: p50 and p99 by step.
     server_cpu: float
@@ -75,86 +86,92 @@ class Started(msgspec.Struct, frozen=True):
     memory: int  #: Bytes.
 
 
+class Moments(msgspec.Struct, frozen=True):
+    """What happens between requests."""
+
+    waking: Waking
+    #: From a submit at one coordinator to the offer at the other, over one PostgreSQL.
+    waking_across: Waking | None
+    #: Bytes for each miner that waits.
+    waiting_memory: float
+    #: Seconds from a SIGKILL to a client that is served.
+    served_again: float
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """All that a run found."""
 
     machine: Machine
     plan: Plan
-    figures: dict[str, dict[str, Figures]]  #: By measure, then by server.
+    figures: dict[str, dict[str, Figures]]  #: By measure, then by contender.
     started: dict[str, Started]
+    carried: list[Carried]
+    moments: Moments | None
+    #: Jobs a second that reference D claims and completes.
+    procrastinate: float | None
+    grown: list[growth.Grown]
     completed: int
     faults: list[str]
     took: float
 
 
-def percentiles(latencies: Sequence[float]) -> tuple[float, float]:
-    """p50 and p99."""
-    ordered = sorted(latencies)
-    return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
-
-
-def run(plan: Plan, say: Callable[[str], None]) -> Outcome:
+def run(plan: Plan, say: Say) -> Outcome:
     """Measure; `say` is told what goes on. Raises `ServerError`, `LoadError`."""
     began = time.perf_counter()
     both = server_core, load_core = cores()
     RESULTS.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=RESULTS, suffix=".tmp") as name:
+    with tempfile.TemporaryDirectory(dir=RESULTS, suffix=".tmp") as name, pinned(load_core):
         folder = Path(name)
         machine = describe(folder)
-        say(f"filling a database with {FEW_JOBS:,} jobs and {MINERS} miners")
-        fleet = fill(folder / FEW, MINERS, FEW_JOBS)
-        if plan.deep:
-            say(f"multiplying it to {MANY_JOBS:,} jobs")
-            multiply(folder / FEW, folder / MANY, MANY_JOBS // FEW_JOBS)
-        names = [FEW, MANY] if plan.deep else [FEW]
-        with pinned(load_core), _servers(folder, names, server_core, say) as servers:
-            started = {s.name: Started(s.started_in, s.memory) for s in servers}
-            targets = [Target(server, fleet, plan.connections) for server in servers]
-            samples = _rounds(plan, targets, both, say)
+        say("filling the databases")
+        lineup = Lineup(folder, server_core, plan.long_queue, say)
+        samples: dict[str, dict[str, list[Sample]]] = {m.name: {} for m in plan.measures}
+        started: dict[str, Started] = {}
+        with contextlib.ExitStack() as stack:
+            # All are up all the time and are measured by turns, so that what else the machine does strikes all alike.
+            targets = [Target(stack.enter_context(lineup.start(one)), plan.connections) for one in plan.contenders]
+            for target in targets:
+                first = target.contender.servers[0]
+                started[target.contender.name] = Started(first.started_in, first.memory)
+            for number in range(plan.rounds):
+                for measure in plan.measures:
+                    for target in targets:
+                        title = target.contender.name
+                        say(f"round {number + 1} of {plan.rounds}: {measure.title}, {title}")
+                        sample = _undisturbed(plan, measure, target, both)
+                        samples[measure.name].setdefault(title, []).append(sample)
         say("checking what was paid")
-        made = {target.server.name: target.completed for target in targets}
-        faults = [f"{name} jobs: {fault}" for name in names for fault in check.faults(folder / name / FILE, made[name])]
+        made = {target.contender.name: target.completed for target in targets}
+        faults = [fault for one, completed in made.items() for fault in lineup.faults(one, completed)]
+        carried = _carried(plan, folder / "carried", server_core, say)
+        moments = _moments(folder, server_core, say) if plan.moments else None
+        procrastinate = _procrastinate(server_core, plan.seconds * 2, say) if plan.moments else None
+        grown = growth.measure(folder, both, say) if plan.growth else []
+    ours = {one: made[one] for one in made if one not in (REFERENCE, BARE, PLAIN)}
     return Outcome(
         machine=machine,
         plan=plan,
         figures={
-            measure: {server: _figures(plan, measure, found) for server, found in by_server.items()}
-            for measure, by_server in samples.items()
+            measure: {one: _figures(plan, measure, found) for one, found in by_contender.items()}
+            for measure, by_contender in samples.items()
         },
         started=started,
-        completed=sum(made[name] for name in names),
+        carried=carried,
+        moments=moments,
+        procrastinate=procrastinate,
+        grown=grown,
+        completed=sum(ours.values()),
         faults=faults,
         took=time.perf_counter() - began,
     )
 
 
-@contextlib.contextmanager
-def _servers(folder: Path, names: Sequence[str], core: int, say: Callable[[str], None]) -> Iterator[list[Server]]:
-    with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(reference(folder, core))]
-        for name in names:
-            say(f"starting the coordinator over {name} jobs")
-            servers.append(stack.enter_context(coordinator(name, folder / name, core)))
-        yield servers
-
-
-def _rounds(
-    plan: Plan, targets: Sequence[Target], both: tuple[int, int], say: Callable[[str], None]
-) -> dict[str, dict[str, list[Sample]]]:
-    """All servers are up all the time and are measured by turns, so that what else the machine does strikes all alike."""
-    samples: dict[str, dict[str, list[Sample]]] = {m.name: {t.server.name: [] for t in targets} for m in plan.measures}
-    for number in range(plan.rounds):
-        for measure in plan.measures:
-            for target in targets:
-                say(f"round {number + 1} of {plan.rounds}: {measure.title}, {target.server.name}")
-                samples[measure.name][target.server.name].append(_undisturbed(plan, measure, target, both))
-    return samples
-
-
 def _undisturbed(plan: Plan, measure: Measure, target: Target, both: tuple[int, int]) -> Sample:
     """A window in which server and load had their cores to themselves; the best of a few where the machine gives none."""
     tried: list[Sample] = []
-    while len(tried) < TRIES:
+    # What PostgreSQL itself takes of the core looks like others; it is part of what is measured.
+    tries = 1 if target.contender.name in (POSTGRES, PAIR) else TRIES
+    while len(tried) < tries:
         tried.append(uvloop.run(_measure(plan, measure, target, both)))
         if tried[-1].others_cpu <= DISTURBED:
             return tried[-1]
@@ -163,15 +180,15 @@ def _undisturbed(plan: Plan, measure: Measure, target: Target, both: tuple[int, 
 
 async def _measure(plan: Plan, measure: Measure, target: Target, both: tuple[int, int]) -> Sample:
     if measure.known_jobs:
-        await prepare(target, measure.known_jobs, real=target.server.name != REFERENCE)
+        await prepare(target)
     stop = Stop()
     used: list[tuple[float, ...]] = []
 
     def mark() -> None:
-        used.append((time.perf_counter(), cpu_seconds(target.server.pid), cpu_seconds(), *map(core_busy_seconds, both)))
+        used.append((time.perf_counter(), target.contender.cpu, cpu_seconds(), *map(core_busy_seconds, both)))
 
     window = await drive(
-        target.server.port,
+        target.contender.ports,
         [measure.script(target, number, stop) for number in range(plan.connections)],
         len(measure.steps),
         stop,
@@ -187,14 +204,62 @@ async def _measure(plan: Plan, measure: Measure, target: Target, both: tuple[int
 def _figures(plan: Plan, name: str, samples: Sequence[Sample]) -> Figures:
     steps = next(measure.steps for measure in plan.measures if measure.name == name)
     latencies = [[t for s in samples for t in s.window.latencies[step]] for step in range(len(steps))]
-    p50, p99 = percentiles([t for step in latencies for t in step])
+    ordered = sorted(t for step in latencies for t in step)
     return Figures(
         rate=statistics.median(s.window.rate for s in samples),
-        p50=p50,
-        p99=p99,
+        p50=scenarios.quantile(ordered, 0.5),
+        p99=scenarios.quantile(ordered, 0.99),
+        p999=scenarios.quantile(ordered, 0.999),
         worst=max(s.window.worst for s in samples),
-        steps={step: percentiles(found) for step, found in zip(steps, latencies, strict=True)},
+        steps={step: _of_step(found) for step, found in zip(steps, latencies, strict=True)},
         server_cpu=statistics.median(s.server_cpu for s in samples),
         load_cpu=statistics.median(s.load_cpu for s in samples),
         others_cpu=statistics.median(s.others_cpu for s in samples),
     )
+
+
+def _of_step(latencies: list[float]) -> tuple[float, float]:
+    ordered = sorted(latencies)
+    return scenarios.quantile(ordered, 0.5), scenarios.quantile(ordered, 0.99)
+
+
+def _carried(plan: Plan, folder: Path, core: int, say: Say) -> list[Carried]:
+    """The mixed load, with more and more miners, until p99 is over its bound."""
+    if not plan.fleets:
+        return []
+    say(f"registering {max(plan.fleets):,} miners")
+    everybody = fill(folder, max(plan.fleets), FEW_JOBS)
+    found: list[Carried] = []
+    for count in plan.fleets:
+        say(f"mixed load of {count:,} miners")
+        with coordinator("carried", folder, core) as server:
+            found.append(scenarios.carried(server, everybody, count, seconds=plan.seconds * 5))
+        if found[-1].p99 > scenarios.CARRIED_WITHIN:
+            break
+    shutil.rmtree(folder)
+    return found
+
+
+def _procrastinate(core: int, seconds: float, say: Say) -> float:
+    say("claiming and completing with procrastinate")
+    with Postgres(core) as postgres, pinned(core):
+        command = [sys.executable, "-m", "bench.procrastinate_queue", postgres.empty_url, str(seconds)]
+        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def _moments(folder: Path, core: int, say: Say) -> Moments:
+    own = folder / "moments"
+    everybody = fill(own, 64, FEW_JOBS, idle=2001)
+    with coordinator("moments", own, core) as server:
+        say("waking a miner that waits")
+        waking = scenarios.wake_up(server, server, everybody, 300)
+        say("memory of miners that wait")
+        memory = scenarios.waiting_memory(server, everybody, 2000)
+    say("killing and starting again")
+    again = scenarios.served_again(own, core, everybody)
+    shutil.rmtree(own)
+    say("waking a miner that waits at another coordinator")
+    lineup = Lineup(folder / "pair", core, 0, say)
+    with lineup.start(PAIR) as pair:
+        across = scenarios.wake_up(pair.servers[0], pair.servers[1], pair.fleet, 300)
+    return Moments(waking=waking, waking_across=across, waiting_memory=memory, served_again=again)

@@ -87,8 +87,10 @@ def cores() -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def coordinator(name: str, folder: Path, core: int) -> Iterator[Server]:
-    """`pithead serve` over a database. Raises `ServerError`."""
+def coordinator(
+    name: str, folder: Path, core: int, more: dict[str, str] | None = None, *, killed: bool = False
+) -> Iterator[Server]:
+    """`pithead serve` over a database, with `more` settings; `killed`: it will not live to the end. Raises `ServerError`."""
     command = [str(Path(sys.executable).with_name("pithead")), "serve", "--port", "0", "--data", str(folder)]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PITHEAD_")}
     log = folder / "server.log"
@@ -99,24 +101,29 @@ def coordinator(name: str, folder: Path, core: int) -> Iterator[Server]:
 
     with log.open("wb") as out:
         with pinned(core):
-            process = subprocess.Popen(command, stderr=out, stdout=out, env=inherited | _ENVIRONMENT)
-        yield from _running(name, process, port, log)
+            process = subprocess.Popen(command, stderr=out, stdout=out, env=inherited | _ENVIRONMENT | (more or {}))
+        yield from _running(name, process, port, log, killed=killed)
 
 
 @contextlib.contextmanager
-def reference(folder: Path, core: int) -> Iterator[Server]:
-    """The reference application. Raises `ServerError`."""
-    log = folder / "reference.log"
+def application(name: str, folder: Path, core: int, module: str, *arguments: str) -> Iterator[Server]:
+    """Another application than ours, a module of this package that serves a socket it inherits. Raises `ServerError`."""
+    log = folder / f"{name}.log"
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listening, log.open("wb") as out:
-        command = [sys.executable, "-m", "bench.reference", str(listening.fileno())]
+        command = [sys.executable, "-m", module, str(listening.fileno()), *arguments]
         with pinned(core):
             process = subprocess.Popen(command, stderr=out, stdout=out, pass_fds=[listening.fileno()])
         number: int = listening.getsockname()[1]
-        yield from _running("reference", process, lambda: number, log)
+        yield from _running(name, process, lambda: number, log)
 
 
 def _running(
-    name: str, process: "subprocess.Popen[bytes]", port: Callable[[], int | None], log: Path
+    name: str,
+    process: "subprocess.Popen[bytes]",
+    port: Callable[[], int | None],
+    log: Path,
+    *,
+    killed: bool = False,
 ) -> Iterator[Server]:
     began = time.perf_counter()
     try:
@@ -127,7 +134,8 @@ def _running(
             time.sleep(0.02)
         yield Server(name, listens, process.pid, time.perf_counter() - began)
     finally:
-        process.send_signal(signal.SIGINT)
+        if not killed:
+            process.send_signal(signal.SIGINT)
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:

@@ -27,11 +27,12 @@ _USER: dict[str, Any] = {"user": "nobody", "group": "nogroup", "extra_groups": [
 
 
 class Server:
-    """Started on entering, stopped on leaving. It keeps nothing safe from a power cut: it is for tests."""
+    """Started on entering, stopped on leaving. Unless it is `durable` it keeps nothing safe from a power cut."""
 
     PASSWORD = "a password of these tests"
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        self._sync = "on" if durable else "off"
         self.folder = Path(tempfile.mkdtemp(prefix="pithead-pg-"))
         self._numbers = itertools.count(1)
         self._idle: list[str] = []
@@ -87,7 +88,7 @@ class Server:
         """Start it, and wait until it answers."""
         settings = {
             "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder,
-            "max_connections": 200, "fsync": "off", "full_page_writes": "off",
+            "max_connections": 200, "fsync": self._sync, "full_page_writes": self._sync,
         }  # fmt: skip
         options = [f"--{name}={value}" for name, value in settings.items()]
         with (self.folder / "log").open("ab") as log:
@@ -130,10 +131,14 @@ class Server:
         """The name of a new database, without a schema."""
         return self._create(f"test_{next(self._numbers)}")
 
+    def lend(self) -> str:
+        """The name of a database with the schema and nothing in it."""
+        return self._create(f"test_{next(self._numbers)}", _TEMPLATE)
+
     @contextlib.contextmanager
     def lent(self) -> Iterator[str]:
         """The name of a database that is as new, until the end of the block."""
-        name = self._idle.pop() if self._idle else self._create(f"test_{next(self._numbers)}", _TEMPLATE)
+        name = self._idle.pop() if self._idle else self.lend()
         yield name
         self._clean(name)
         self._idle.append(name)

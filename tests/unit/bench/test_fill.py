@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from bench.check import faults
-from bench.fill import FILE, fill, multiply
+from bench.fill import FILE, fill, finish, multiply
 from sqlcipher3 import dbapi2
 
 
@@ -52,3 +52,11 @@ def test_the_check_sees_what_is_wrong(folder: Path, change: str, found: str) -> 
 
 def test_the_check_compares_with_what_was_answered(folder: Path) -> None:
     assert faults(folder / "few" / FILE, completed=3) == ["it completed as many jobs as it said: expected 3, found 0"]
+
+
+def test_a_history_is_sound_too(folder: Path) -> None:
+    finish(folder / "few", 50)
+    database = folder / "few" / FILE
+    assert faults(database, completed=50) == []
+    assert _one(database, "SELECT count(*) FROM attempts WHERE outcome = 'completed'") == 50
+    assert _one(database, "PRAGMA foreign_key_check") is None

@@ -43,7 +43,7 @@ async def _against(answers: list[list[bytes]], script: Callable[[], Script], sec
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        window = await drive(port, [script()], 2, Stop(), warm_up=0.0, seconds=seconds)
+        window = await drive([port], [script()], 2, Stop(), warm_up=0.0, seconds=seconds)
     return window.requests
 
 
@@ -83,7 +83,7 @@ async def test_a_stall_at_the_end_counts_as_time() -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        window = await drive(port, [script()], 1, Stop(), warm_up=0.0, seconds=0.2, mark=mark)
+        window = await drive([port], [script()], 1, Stop(), warm_up=0.0, seconds=0.2, mark=mark)
     assert window.requests == 1
     assert window.seconds >= 0.2
     assert window.worst >= 0.1
