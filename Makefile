@@ -31,6 +31,10 @@ demo: install ## a coordinator, two miners and twenty real prompts, in one comma
 test: check ## everything that must pass: linters, types, architecture, all tests
 	@$(BIN)/python -m pytest
 
+.PHONY: crash
+crash: install ## kill coordinators, miners and PostgreSQL 200 times under load, and prove that nothing was lost (KILLS=, SEED=)
+	@$(BIN)/python -m tests.crash $(if $(KILLS),--kills $(KILLS),) $(if $(SEED),--seed $(SEED),)
+
 check: install ## linters, formatter, strict types and the import rules, without the tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
