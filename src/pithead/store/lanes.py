@@ -320,7 +320,8 @@ class _Lane(threading.Thread):
         until = time.monotonic() + self._lanes.patience
         while time.monotonic() < until:
             try:
-                # Waits for a server process that is still at it.
+                # Both wait for a server process that is still at it.
+                self._connected().execute(Q["await_writer"], {"id": self._id})
                 row = self._connected().execute(Q["last_batch"], {"id": self._id}).fetchone()
             except (psycopg.Error, StoreError):
                 self._drop()

@@ -19,6 +19,10 @@ WITH numbered AS (
     ON CONFLICT (id) DO UPDATE SET batch = excluded.batch, at = excluded.at)
 SELECT pg_notify('pithead', payload) FROM unnest(CAST(:payloads AS TEXT[])) AS payload
 
+-- name: await_writer
+-- See that the writer is known. Waits for a commit that makes it known, which `last_batch` would not see.
+INSERT INTO writers (id, batch, at) VALUES (:id, 0, now()) ON CONFLICT (id) DO NOTHING
+
 -- name: last_batch
 -- The last batch of a writer that was committed. Waits for one whose commit is under way.
 SELECT batch FROM writers WHERE id = :id FOR UPDATE
