@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -44,9 +45,9 @@ def models_of(agent: int) -> list[int]:
 class Running:
     """A command that runs until it is told to end; killed at the end of the block if it still does."""
 
-    def __init__(self, *arguments: str, **settings: str) -> None:
+    def __init__(self, *arguments: str, command: Sequence[str] = PITHEAD, **settings: str) -> None:
         self._process = subprocess.Popen(
-            [*PITHEAD, *arguments],
+            [*command, *arguments],
             env=clean(**settings),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
