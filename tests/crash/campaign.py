@@ -34,7 +34,9 @@ TARGETS: Final[dict[Database, dict[str, int]]] = {
 COORDINATORS: Final[dict[Database, int]] = {"sqlite": 1, "postgres": 3}
 #: Seconds between two kills, at the least and at the most. A lone coordinator needs time to be up at all.
 PACE: Final[dict[Database, tuple[float, float]]] = {"sqlite": (0.5, 3.0), "postgres": (0.3, 1.6)}
-CLIENTS, MINERS = 2, 4
+CLIENTS = 3
+#: Processes with miners, and miners in each.
+PROCESSES, MINERS = 4, 2
 #: Seconds that a lease lasts.
 TTL: Final = 2.0
 #: Seconds in which all that is unfinished must come to its end, once nothing strikes any more.
@@ -117,7 +119,9 @@ async def _running(plan: Plan, random: Random) -> AsyncIterator[_Exchange]:
     settings = dict(_SETTINGS) | {"PITHEAD_BLOB_STORE": str(plan.folder / "results")}
     async with contextlib.AsyncExitStack() as stack:
         if plan.database == "postgres":
-            server = stack.enter_context(Server())
+            server = Server()
+            server.port = free_port()
+            stack.enter_context(server)
             exchange.database = server.create()
             exchange.postgres = Postgres(server, random)
             exchange.between = await stack.enter_async_context(Proxy(lambda: [server.port], random, 0.8))
@@ -181,7 +185,7 @@ async def run(plan: Plan, say: Callable[[str], None]) -> Report:
         tasks = [asyncio.create_task(person.run()) for person in people]
         noise = [asyncio.create_task(_disturb(exchange.front, random, 0.05, 0.4))]
         if exchange.between is not None:
-            noise.append(asyncio.create_task(_disturb(exchange.between, random, 0.2, 1.2)))
+            noise.append(asyncio.create_task(_disturb(exchange.between, random, 0.4, 2.5)))
         await _strike(exchange, say)
         for one in noise:
             one.cancel()
@@ -244,26 +248,24 @@ async def _people(exchange: _Exchange, admin: AdminClient) -> list[SimulatedClie
         )
         for client_id, key in exchange.keys.items()
     ]
-    for number in range(MINERS):
-        made_miner = await AsyncMinerClient.register(
-            exchange.url, name=f"miner {number}", gpu_type="cpu", gpu_count=1, location="here", price_per_hour=0.001,
-            max_concurrent=2,
-        )  # fmt: skip
-        keyed = AsyncMinerClient(exchange.url, made_miner.miner_id, made_miner.api_key)
-        async with keyed:
-            await keyed.update(payout_destination="an account")
-        given = Machine(
-            exchange.url,
-            made_miner.miner_id,
-            made_miner.api_key,
-            str(plan.folder / f"{made_miner.miner_id}.jsonl"),
-            random.getrandbits(32),
-            TTL,
-        )
-        one = miner(plan.folder, made_miner.miner_id, msgspec.json.encode(given))
+    for number in range(PROCESSES):
+        machines = [await _machine(exchange, f"miner {number}.{place}") for place in range(MINERS)]
+        one = miner(plan.folder, f"miners-{number}", msgspec.json.encode(machines))
         exchange.miners.append(one)
         one.start()
     return [operator, *clients]
+
+
+async def _machine(exchange: _Exchange, name: str) -> Machine:
+    """A miner that is registered, and what it is started with."""
+    plan = exchange.plan
+    made = await AsyncMinerClient.register(
+        exchange.url, name=name, gpu_type="cpu", gpu_count=1, location="here", price_per_hour=0.001, max_concurrent=2
+    )
+    async with AsyncMinerClient(exchange.url, made.miner_id, made.api_key) as client:
+        await client.update(payout_destination="an account")
+    history = str(plan.folder / f"{made.miner_id}.jsonl")
+    return Machine(exchange.url, made.miner_id, made.api_key, history, exchange.random.getrandbits(32), TTL)
 
 
 async def _settle(admin: AdminClient) -> list[Violation]:

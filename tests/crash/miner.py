@@ -1,6 +1,6 @@
-"""`python -m tests.crash.miner`: a simulated miner in a process of its own, which can be killed at any moment.
+"""`python -m tests.crash.miner`: simulated miners in a process of their own, which can be killed at any moment.
 
-It takes jobs, delivers, fails, hands back, is too slow and loses its lease, asks to be paid out, and writes all of it
+Each takes jobs, delivers, fails, hands back, is too slow and loses its lease, asks to be paid out, and writes all of it
 down. Started anew, it takes up what it holds.
 """
 
@@ -35,14 +35,13 @@ class Machine(msgspec.Struct, frozen=True):
 class SimulatedMiner:
     """One miner that does one job after the other."""
 
-    def __init__(self, machine: Machine, client: AsyncMinerClient, recorder: Recorder) -> None:
-        self._machine, self._client, self._recorder = machine, client, recorder
+    def __init__(self, machine: Machine, client: AsyncMinerClient, recorder: Recorder, stopping: asyncio.Event) -> None:
+        self._machine, self._client, self._recorder, self._stopping = machine, client, recorder, stopping
         self._random = Random(machine.seed)
-        self.stopping = False
 
     async def run(self) -> None:
         """Until it is told to stop: then what it holds is done first."""
-        while not self.stopping:
+        while not self._stopping.is_set():
             try:
                 beat = await self._client.heartbeat()
                 # What it held when it was killed; accepting again gives the same lease.
@@ -70,7 +69,7 @@ class SimulatedMiner:
     async def _work(self, job: Assignment) -> None:
         about = {"job": job.job_id, "token": job.lease_token}
         chance = self._random.random()
-        await asyncio.sleep(self._random.uniform(0.0, 0.1))
+        await asyncio.sleep(self._random.uniform(0.0, 0.05))
         if chance < 0.06:
             await self._recorder.call(
                 "fail", about, self._client.fail(job.job_id, "no luck", lease_token=job.lease_token), _status
@@ -81,7 +80,7 @@ class SimulatedMiner:
                 "release", about, self._client.release(job.job_id, lease_token=job.lease_token), _status
             )
             return
-        if chance < 0.2:
+        if chance < 0.17:
             # Too slow, and silent: somebody else may have the job by now.
             await asyncio.sleep(self._machine.ttl * self._random.uniform(1.0, 2.0))
         elif chance < 0.4:
@@ -122,18 +121,18 @@ def _status(answer: object) -> dict[str, str]:
 
 
 async def main() -> None:
-    """The miner that standard input describes."""
-    machine = msgspec.json.decode(await asyncio.to_thread(sys.stdin.buffer.read), type=Machine)
+    """The miners that standard input describes."""
+    machines = msgspec.json.decode(await asyncio.to_thread(sys.stdin.buffer.read), type=list[Machine])
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    await asyncio.gather(*(_mine(machine, stopping) for machine in machines))
+
+
+async def _mine(machine: Machine, stopping: asyncio.Event) -> None:
     recorder = Recorder(Path(machine.history), machine.miner_id)
     client = AsyncMinerClient(machine.url, machine.miner_id, machine.key, timeout=3.0, retry_for=30.0, sleep=shortly)
     async with client:
-        miner = SimulatedMiner(machine, client, recorder)
-
-        def stop() -> None:
-            miner.stopping = True
-
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
-        await miner.run()
+        await SimulatedMiner(machine, client, recorder, stopping).run()
     recorder.close()
 
 

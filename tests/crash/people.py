@@ -15,7 +15,7 @@ from pithead.client.errors import PitheadError
 from pithead.wire.jobs import Submitted
 
 #: Clients hold back while so many jobs are unfinished.
-ENOUGH: Final = 60
+ENOUGH: Final = 80
 #: The longest that anybody waits before trying again, in seconds: the SDK's own back-off would leave little load.
 IMPATIENCE: Final = 0.25
 
@@ -72,7 +72,7 @@ class SimulatedClient(Person):
                 await self._submit(self.new_key(), size=self.random.randint(2, 6))
             else:
                 await self._submit(self.new_key())
-            await self.pause(0.02, 0.25)
+            await self.pause(0.01, 0.15)
         self.recorder.close()
 
     async def _submit(self, key: str, size: int = 1) -> None:

@@ -1,11 +1,12 @@
 """What is killed in a campaign, and what starts it again: coordinators, miners, PostgreSQL."""
 
 import asyncio
+import contextlib
 import os
+import secrets
 import signal
 import socket
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -20,10 +21,14 @@ _REST: Final = 0.1
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and none that the system gives to outgoing connections.
+
+    One of those can be taken while its owner is down; whoever keeps trying to reach it may even reach itself.
+    """
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", secrets.randbelow(20_000) + 10_000))
+            return int(probe.getsockname()[1])
 
 
 class Service:
@@ -100,7 +105,7 @@ def coordinator(folder: Path, port: int, settings: Mapping[str, str]) -> Service
 
 
 def miner(folder: Path, name: str, machine: bytes) -> Service:
-    """A simulated miner."""
+    """A process with simulated miners."""
     return Service([sys.executable, "-m", "tests.crash.miner"], folder / f"{name}.log", machine)
 
 
@@ -122,7 +127,6 @@ class Postgres:
 
     def __init__(self, server: Server, random: Random) -> None:
         self.server, self._random = server, random
-        self.kills: Counter[str] = Counter()
 
     async def kill_backend(self) -> bool:
         """SIGKILL a process that serves a coordinator: PostgreSQL then ends all the others, and recovers. Whether there was one."""

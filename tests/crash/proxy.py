@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final, Literal, get_args
 
@@ -25,6 +25,15 @@ class _Link:
         """As a machine that is gone: what is on its way is lost."""
         for end in self._ends:
             end.transport.abort()
+
+
+@contextlib.contextmanager
+def _both_ends(link: _Link) -> Iterator[None]:
+    """Where one end was reset, the other one is too: nobody waits for an answer that cannot come."""
+    try:
+        yield
+    except OSError:
+        link.cut()
 
 
 class Proxy:
@@ -62,8 +71,9 @@ class Proxy:
         return int(self._server.sockets[0].getsockname()[1])
 
     def arm(self, fault: Fault) -> None:
-        """Let this strike next."""
-        self._armed.append(fault)
+        """Let this strike next, unless something else is about to: where nobody sends, they must not pile up."""
+        if not self._armed:
+            self._armed.append(fault)
 
     def cut(self) -> None:
         """Cut all connections now."""
@@ -109,7 +119,7 @@ class Proxy:
             forth.close()
 
     async def _ask(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        with _both_ends(link):
             while chunk := await reader.read(_CHUNK):
                 if self._armed and not link.mute:
                     fault = self._armed.popleft()
@@ -140,7 +150,7 @@ class Proxy:
         return False
 
     async def _answer(self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        with _both_ends(link):
             while chunk := await reader.read(_CHUNK):
                 if link.mute:
                     link.cut()

@@ -1,6 +1,8 @@
 """What the crash campaign does to connections is what it says."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from random import Random
 
@@ -79,3 +81,17 @@ async def test_a_fault_strikes_once(target: tuple[Target, Proxy], fault: Fault) 
     assert there.heard == heard
     assert proxy.struck == {fault: 1}
     assert await answer(proxy) == REQUEST
+
+
+async def test_a_reset_at_one_end_is_one_at_the_other() -> None:
+    """Else somebody would wait for ever for an answer that cannot come."""
+
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1024)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    server = await asyncio.start_server(reset, "127.0.0.1", 0)
+    async with Proxy(lambda: [server.sockets[0].getsockname()[1]], Random(1), 0.01) as proxy:
+        assert await answer(proxy) == b""
+    server.close()
