@@ -47,6 +47,8 @@ _DAY: Final = 86_400.0
 
 #: The database's file in the data folder.
 DATABASE: Final = "pithead.db"
+#: Lies in a folder that something is being restored into.
+UNFINISHED: Final = "restoring"
 #: Seconds between two looks at what is due.
 SWEEP_EVERY: Final = 1.0
 #: Seconds between two notes that this coordinator is up (see `upkeep.GRACE`).
@@ -144,6 +146,11 @@ def key_of(settings: Settings) -> DatabaseKey:
     )
 
 
+def key_in_use(settings: Settings) -> DatabaseKey | None:
+    """The database key, where what is kept is encrypted. Raises `StoreError`."""
+    return key_of(settings) if settings.db_encryption_enabled else None
+
+
 class Application:
     """A coordinator with its store, and the ASGI application in front of it."""
 
@@ -151,12 +158,14 @@ class Application:
         """Open all that is kept. Raises `StoreError`, and then nothing was changed and all is closed again."""
         self.settings = settings
         folder, rules = settings.folder, rules_of(settings)
-        self._key = key_of(settings) if settings.db_encryption_enabled else None
+        self._key = key_in_use(settings)
         self._keyring = Keyring()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = lock(folder)
         own_clock: Callable[[], float]
         try:
+            if (folder / UNFINISHED).exists():
+                raise StoreError(f"a restore into {folder} has not ended: do it again, or empty the folder")
             blobs = blobs_of(settings)
             self.blobs: Blobs = blobs if self._key is None else SealedBlobs(blobs, self._keyring)
             if settings.database:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from pithead.cli import encryption
+from pithead.cli import care, encryption
 from pithead.cli import job as jobs
 from pithead.cli.account import show_client
 from pithead.cli.ledger import ledger
@@ -25,9 +25,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 @click.group()
 @connection_options
 def admin() -> None:
-    """Clients and credit, the ledger, payouts, miners, keys, limits, the audit log; encryption at rest.
+    """Clients and credit, the ledger, payouts, miners, keys, limits, the audit log; backups, upgrades, encryption.
 
-    Needs the operator's key; the commands of encryption need the coordinator's folder instead.
+    Needs the operator's key; backups, upgrades and encryption need the coordinator's machine instead.
     """
 
 
@@ -46,7 +46,7 @@ _token = _group("enrollment-token", "Tokens to register with, where enrolment as
 _job = _group("job", "Everybody's jobs.")
 admin.add_command(ledger)
 admin.add_command(payout)
-for _command in encryption.COMMANDS:
+for _command in (*care.COMMANDS, *encryption.COMMANDS):
     admin.add_command(_command)
 
 

@@ -25,17 +25,23 @@ def migrations(dialect: str) -> list[tuple[int, str]]:
     return sorted(found)
 
 
+def titles(dialect: str) -> dict[int, str]:
+    """The names of a database's migrations, by number."""
+    folder = files("pithead.store").joinpath("migrations", dialect)
+    return {int(entry.name[:4]): entry.name for entry in folder.iterdir() if entry.name.endswith(".sql")}
+
+
 def migrate(connection: dbapi2.Connection) -> int:
     """Bring an embedded database up to date; how many migrations ran.
 
     Raises `StoreError` where a newer program has written the database, or it is none.
     """
     try:
-        pending = _pending("sqlite", connection.execute("PRAGMA user_version").fetchone()[0])
+        due = pending("sqlite", version_of(connection))
         connection.create_function("sha256_hex", 1, lambda text: hashlib.sha256(text.encode()).hexdigest())
         # Some make a table anew that others refer to. Whether all references still lead somewhere is looked at below.
         connection.execute("PRAGMA foreign_keys = OFF")
-        for number, text in pending:
+        for number, text in due:
             # executescript would commit first; one explicit transaction makes a migration happen whole or not at all.
             connection.executescript(f"BEGIN IMMEDIATE;\n{text}\nPRAGMA user_version = {number};")
             if connection.execute("PRAGMA foreign_key_check").fetchone():
@@ -46,7 +52,7 @@ def migrate(connection: dbapi2.Connection) -> int:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise StoreError(f"cannot bring the database up to date: {error}") from error
-    return len(pending)
+    return len(due)
 
 
 def migrate_postgres(url: str) -> int:
@@ -59,8 +65,8 @@ def migrate_postgres(url: str) -> int:
         # As long as it takes: the other's migrations may be long, and so may ours.
         connection.execute("SET lock_timeout = 0; SET statement_timeout = 0", prepare=False)
         connection.execute(Q["wait_for_lock"], {"locks": LOCKS, "task": MIGRATING})
-        pending = _pending("postgres", _version(connection))
-        for number, text in pending:
+        due = pending("postgres", version_there(connection))
+        for number, text in due:
             with connection.transaction():
                 connection.execute(text.encode(), prepare=False)
                 connection.execute(Q["set_version"], {"version": number})
@@ -69,10 +75,30 @@ def migrate_postgres(url: str) -> int:
     finally:
         # The lock goes with the connection.
         connection.close()
-    return len(pending)
+    return len(due)
 
 
-def _version(connection: psycopg.Connection) -> int:
+def version_at(url: str) -> int:
+    """The number of the newest migration that ran on a PostgreSQL database; 0 where none did. Raises `StoreError`."""
+    connection = connect(url, "migration")
+    try:
+        return version_there(connection)
+    except psycopg.Error as error:
+        raise StoreError(f"cannot read the database: {one_line(error)}") from error
+    finally:
+        connection.close()
+
+
+def version_of(connection: dbapi2.Connection) -> int:
+    """The number of the newest migration that ran on an embedded database; 0 where none did. Raises `StoreError`."""
+    try:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    except dbapi2.DatabaseError as error:
+        raise StoreError(f"cannot read the database: {error}; check the file and its disk") from error
+
+
+def version_there(connection: psycopg.Connection) -> int:
+    """The same of a PostgreSQL database."""
     found = connection.execute(Q["has_meta"]).fetchone()
     if not found or not found[0]:
         return 0
@@ -80,7 +106,8 @@ def _version(connection: psycopg.Connection) -> int:
     return int(row[0]) if row else 0
 
 
-def _pending(dialect: str, version: int) -> list[tuple[int, str]]:
+def pending(dialect: str, version: int) -> list[tuple[int, str]]:
+    """The migrations that a database at this version still needs. Raises `StoreError` where a newer program wrote it."""
     known = migrations(dialect)
     if version > known[-1][0]:
         raise StoreError(

@@ -17,7 +17,7 @@ from pithead.store.clock import DatabaseClock
 from pithead.store.errors import StoreError
 from pithead.store.lanes import PATIENCE, Lanes
 from pithead.store.listener import Listener
-from pithead.store.postgres import conninfo, one_line, prepare
+from pithead.store.postgres import connect, conninfo, one_line, prepare
 from pithead.store.queries import POSTGRES_READING
 from pithead.store.tx import SqlTx
 
@@ -104,3 +104,15 @@ def _transact(connection: psycopg.Connection, read: Callable[[SqlTx], T]) -> T:
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return _look(connection, read)
+
+
+def read_once(url: str, read: Callable[[Tx], T]) -> T:
+    """Run a read of any length, in a transaction that sees one state, on a connection of its own. Raises `StoreError`."""
+    connection = connect(url, "reader")
+    try:
+        connection.execute("SET statement_timeout = 0", prepare=False)
+        return _transact(connection, read)
+    except psycopg.Error as error:
+        raise StoreError(f"the database cannot be read: {one_line(error)}") from error
+    finally:
+        connection.close()
