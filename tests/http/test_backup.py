@@ -60,7 +60,7 @@ async def restore(settings: Settings, source: Path) -> Restored:
 
 def opened(settings: Settings, world: World) -> AbstractAsyncContextManager[World]:
     """A coordinator on what was restored, on the same clock."""
-    encryption = {
+    encryption: dict[str, Any] = {
         "db_encryption_enabled": settings.db_encryption_enabled,
         "db_encryption_key_path": settings.db_encryption_key_path,
     }
@@ -298,7 +298,7 @@ async def test_what_is_encrypted_stays_so_under_the_same_key(
             assert b"a-secret-model" not in kept
             for wrong in ({}, encryption | {"db_encryption_key_path": str(tmp_path / "other")}):
                 settings = place("wrong", **wrong)
-                with pytest.raises(StoreError, match="is encrypted, or is none|the key does not open"):
+                with pytest.raises(StoreError, match=r"is encrypted, or is none|the key does not open"):
                     await restore(settings, source)
                 assert not settings.folder.exists()
         settings = place(**encryption)
