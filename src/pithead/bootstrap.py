@@ -24,6 +24,7 @@ from pithead.exchange.retention import Retention
 from pithead.exchange.rules import Rules
 from pithead.http.api import Services
 from pithead.http.app import build
+from pithead.http.health import Door
 from pithead.http.limits import Limiter, SharedLimiter, redis_storage
 from pithead.settings import Settings, SettingsError
 from pithead.store.cipher import check
@@ -154,7 +155,7 @@ def key_in_use(settings: Settings) -> DatabaseKey | None:
 class Application:
     """A coordinator with its store, and the ASGI application in front of it."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] | None = None, door: Door | None = None) -> None:
         """Open all that is kept. Raises `StoreError`, and then nothing was changed and all is closed again."""
         self.settings = settings
         folder, rules = settings.folder, rules_of(settings)
@@ -187,7 +188,9 @@ class Application:
         self.collector = Collector(self.coordinator, self.blobs, settings.results.orphan_after)
         self._limiter = limiter_of(settings)
         services = Services(self.coordinator, self.blobs, settings.http.max_body_bytes, settings.http.max_result_bytes)
-        self.asgi: ASGIApp = build(services, settings.rate_limits, self._limiter)
+        self._app: ASGIApp = build(services, settings.rate_limits, self._limiter)
+        #: What a server serves: the door, which opens once the application runs.
+        self.asgi = door or Door()
         self._care: asyncio.Task[None] | None = None
         #: When it last said that it is up, by the monotonic clock.
         self._alive_said = float("-inf")
@@ -218,10 +221,12 @@ class Application:
             await self._check_blobs()
             # Last of all: a key that was made is shown once, and only by a start that succeeds.
             await self._settle_operator_key()
+            self.asgi.open(self._app, lambda: coordinator.peek(lambda tx: tx.alive_at()))
             if care:
                 self._care = asyncio.create_task(self._keep_care(), name="care")
             yield self
         finally:
+            self.asgi.drain()
             self.coordinator.stop()
             if self._care is not None:
                 self._care.cancel()

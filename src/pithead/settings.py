@@ -129,6 +129,15 @@ class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_body_bytes: Annotated[int, _about("The largest JSON body that is read.", ge=1024)] = 4_194_304
     max_result_bytes: Annotated[int, _about("The largest result that is taken.", ge=1)] = 1_073_741_824
+    drain: Annotated[
+        float,
+        _about(
+            "Seconds after SIGTERM for which requests are still served while `/readyz` says 503, so that a load balancer "
+            "sends no more of them. Longer than it takes the balancer to notice; 0 where there is none.",
+            ge=0,
+            le=3600,
+        ),
+    ] = 0.0
     trusted_proxies: Annotated[
         str, _about("Addresses, separated by commas, whose `X-Forwarded-For` is believed; `*` for all.")
     ] = ""

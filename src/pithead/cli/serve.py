@@ -10,22 +10,32 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Final
 
 import click
 import uvicorn
 
 from pithead.bootstrap import Application
 from pithead.cli.output import fail
+from pithead.http.health import Door
 from pithead.settings import Settings, SettingsError, load
 from pithead.store.errors import StoreError
 
+#: Seconds that an idle connection is kept. Longer than proxies keep theirs (most: 60), so that it is they who end it.
+KEEP_ALIVE: Final = 75
+
 
 class _Server(uvicorn.Server):
-    """Says where it listens, once it does, and lets those who wait go as soon as it is asked to stop."""
+    """Answers from the first moment, drains when it is told to stop, and then lets those go who wait."""
 
-    def __init__(self, config: uvicorn.Config, application: Application) -> None:
+    def __init__(self, config: uvicorn.Config, door: Door, drain: float) -> None:
         super().__init__(config)
-        self._application = application
+        self._door = door
+        self._drain = drain
+        self.listening = asyncio.Event()
+        #: What is served, once it is there.
+        self.application: Application | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -39,15 +49,29 @@ class _Server(uvicorn.Server):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop: on SIGTERM after the drain, on SIGINT or on a second signal at once."""
+        drains = sig == signal.SIGTERM and self._drain and self.application is not None and not self._door.draining
+        self._door.drain()
+        if drains:
+            asyncio.get_running_loop().call_later(self._drain, super().handle_exit, sig, frame)
+        else:
+            super().handle_exit(sig, frame)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            click.echo(f"pithead serves on http://{shown}:{port}", err=True)
+        self.listening.set()
+
+    def say_where(self) -> None:
+        """Say where it listens."""
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        click.echo(f"pithead serves on http://{shown}:{port}", err=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._application.coordinator.stop()
+        self._door.drain()
+        if self.application is not None:
+            self.application.coordinator.stop()
         await super().shutdown(sockets)
 
 
@@ -74,27 +98,41 @@ def _why(error: OSError) -> str:
 
 async def run(settings: Settings, sockets: list[socket.socket]) -> None:
     """Serve on these sockets until a signal. Raises `StoreError`."""
-    application = Application(settings)
-    async with application.running():
-        if application.new_operator_key:
-            # Standard output: whoever starts it by hand sees it, and a log collector of standard error does not.
-            click.echo(f"operator key (shown once, keep it): {application.new_operator_key}")
-        config = uvicorn.Config(
-            application.asgi,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=settings.log_level == "debug",
-            lifespan="off",
-            proxy_headers=bool(settings.http.trusted_proxies),
-            forwarded_allow_ips=settings.http.trusted_proxies or None,
-            timeout_graceful_shutdown=30,
-            server_header=False,
-            date_header=False,
-        )
-        server = _Server(config, application)
-        _spare_the_collector()
-        await server.serve(sockets)
+    # It says that it started and stopped where there is nothing to be said: a start that fails is one line.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    door = Door()
+    config = uvicorn.Config(
+        door,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=settings.log_level == "debug",
+        lifespan="off",
+        proxy_headers=bool(settings.http.trusted_proxies),
+        forwarded_allow_ips=settings.http.trusted_proxies or None,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=30,
+        server_header=False,
+        date_header=False,
+    )
+    server = _Server(config, door, settings.http.drain)
+    serving = asyncio.create_task(server.serve(sockets), name="server")
+    try:
+        await server.listening.wait()
+        # In a thread, as migrations may take long: who asks meanwhile is told that it starts.
+        application = await asyncio.to_thread(Application, settings, door=door)
+        async with application.running():
+            server.application = application
+            if application.new_operator_key:
+                # Standard output: whoever starts it by hand sees it, and a log collector of standard error does not.
+                click.echo(f"operator key (shown once, keep it): {application.new_operator_key}")
+            if not server.should_exit:
+                server.say_where()
+            _spare_the_collector()
+            await serving
+    finally:
+        server.should_exit = True
+        await serving
 
 
 def _spare_the_collector() -> None:
