@@ -1,0 +1,235 @@
+BEGIN TRANSACTION;
+CREATE TABLE accounts (
+    seq     INTEGER PRIMARY KEY,
+    owner   TEXT NOT NULL,
+    kind    TEXT NOT NULL CHECK (kind IN ('issued', 'fees', 'client', 'escrow', 'miner')),
+    balance INTEGER NOT NULL DEFAULT 0
+) STRICT;
+INSERT INTO "accounts" VALUES(1,'operator','issued',-50000000);
+INSERT INTO "accounts" VALUES(2,'operator','fees',0);
+INSERT INTO "accounts" VALUES(100,'client_1m87sswktntzdjemtafv','client',49700000);
+INSERT INTO "accounts" VALUES(101,'client_1m87sswktntzdjemtafv','escrow',250000);
+INSERT INTO "accounts" VALUES(102,'miner_1m87sswm5k10stzqqmac','miner',50000);
+INSERT INTO "accounts" VALUES(103,'miner_1m87sswmrpsawc4mkk20','miner',0);
+CREATE TABLE attempts (
+    job           INTEGER NOT NULL REFERENCES jobs,
+    number        INTEGER NOT NULL,
+    miner         INTEGER NOT NULL REFERENCES miners,
+    token         TEXT NOT NULL,
+    accepted_at   REAL NOT NULL,
+    ended_at      REAL,
+    outcome       TEXT CHECK (outcome IN ('completed', 'failed', 'lapsed', 'released', 'cancelled', 'expired')),
+    upload_digest TEXT,
+    upload_size   INTEGER,
+    blob          TEXT,
+    reason        TEXT NOT NULL DEFAULT '',
+    receipt_id    TEXT,
+    key_id        TEXT,
+    signature     TEXT,
+    earned        INTEGER,
+    metrics       BLOB,
+    PRIMARY KEY (job, number)
+) STRICT, WITHOUT ROWID;
+INSERT INTO "attempts" VALUES(2,1,102,'lease_LkRwL60Z0QEhYSskcwPZTA',1800000031.0,1800000031.0,'completed','5cc47001f7c1334db3c568ddbb1c8ee51812aa8e75582ca616b1ec31bf2ddc16',9,'2b/job_1m87sswnr23kca0xwbd9-1-c60bf743fac2','','receipt_1m87sswnr23kca0xwbd9','324f39244f976d1c','Exrfq79fOBFHVzYzqKdKkNDxKg8VxQhKYDSMOlBF+wV6de+38y4cTbGSUIMEz7N/7wiFd7gTlm99cZj+MMLHCw==',50000,X'7B22657865637574696F6E5F74696D655F7365636F6E6473223A322E302C226770755F74696D655F7365636F6E6473223A312E302C2270726F6D70745F746F6B656E73223A6E756C6C2C22636F6D706C6574696F6E5F746F6B656E73223A6E756C6C7D');
+INSERT INTO "attempts" VALUES(3,1,102,'lease_CURgmm10ai1K8Kgl7m5nIw',1800000031.0,1800000031.0,'failed',NULL,NULL,NULL,'bad_input: no luck',NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "attempts" VALUES(4,1,102,'lease_BZ1GUVWrgUcK-k3PZUzj-w',1800000031.0,1800000031.0,'cancelled',NULL,NULL,NULL,'',NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "attempts" VALUES(5,1,102,'lease_uy_yBdYvjA6HlSD3iPzqaQ',1800000152.0,NULL,NULL,NULL,NULL,NULL,'',NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "attempts" VALUES(6,1,102,'lease_BI8V-dcGFI3tZa20TVs01g',1800000152.0,NULL,NULL,NULL,NULL,NULL,'',NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "attempts" VALUES(7,1,102,'lease_A4qCN6jHNFmusE0IMksOJw',1800000152.0,NULL,NULL,NULL,NULL,NULL,'',NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "attempts" VALUES(9,1,103,'lease__HmogrPyDyS_kWCyJ9on3Q',1800000031.0,1800000152.0,'lapsed',NULL,NULL,NULL,'',NULL,NULL,NULL,NULL,NULL);
+CREATE TABLE audit (
+    seq     INTEGER PRIMARY KEY,
+    at      REAL NOT NULL,
+    actor   TEXT NOT NULL,
+    action  TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    detail  TEXT NOT NULL
+) STRICT;
+INSERT INTO "audit" VALUES(1,1800000000.0,'operator','enrollment-token.create','operator','9 uses, 604800 s');
+INSERT INTO "audit" VALUES(2,1800000000.0,'operator','enrollment-token.create','operator','5 uses, 604800 s');
+INSERT INTO "audit" VALUES(3,1800000000.0,'operator','client.create','client_1m87sswktntzdjemtafv','lab, credit 50');
+INSERT INTO "audit" VALUES(4,1800000152.0,'operator','miner.suspend','miner_1m87sswmrpsawc4mkk20','a lapse');
+CREATE TABLE clients (
+    seq        INTEGER PRIMARY KEY REFERENCES accounts,
+    id         TEXT NOT NULL UNIQUE,
+    name       TEXT NOT NULL,
+    created_at REAL NOT NULL
+) STRICT;
+INSERT INTO "clients" VALUES(100,'client_1m87sswktntzdjemtafv','lab',1800000000.0);
+CREATE TABLE enrollment_tokens (
+    digest     BLOB PRIMARY KEY,
+    uses       INTEGER NOT NULL CHECK (uses >= 0),
+    expires_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO "enrollment_tokens" VALUES(X'2FBA71B69A85B228FCE379951CA16C7C619305A9C4DCFCD7643C2AB04020B10C',7,1800604800.0);
+INSERT INTO "enrollment_tokens" VALUES(X'B67E890907A4C702D905EA59FA433AB9B49ACD3F3EBA27660BC2D94750C5D4E6',5,1800604800.0);
+CREATE TABLE idempotency (
+    owner       TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    at          REAL NOT NULL,
+    fingerprint BLOB NOT NULL,
+    status      INTEGER NOT NULL,
+    body        BLOB NOT NULL,
+    PRIMARY KEY (owner, key)
+) STRICT, WITHOUT ROWID;
+INSERT INTO "idempotency" VALUES('client_1m87sswktntzdjemtafv','order-assigned',1800000031.0,X'3FA9742B6BA73518D27ABBDA43DF08C1550D928998FD1B4F1EC947958D962CED',201,X'7B226A6F625F6964223A226A6F625F316D3837737377706E6377613064623164373037222C22737461747573223A22717565756564227D');
+INSERT INTO "idempotency" VALUES('client_1m87sswktntzdjemtafv','order-cancelled',1800000031.0,X'E299004EC64FEDF82EC70653541BE77B6BB2A7CB1E1590E8DD5A161FB818AB2C',201,X'7B226A6F625F6964223A226A6F625F316D383773737770396330647767703535396E72222C22737461747573223A22717565756564227D');
+INSERT INTO "idempotency" VALUES('client_1m87sswktntzdjemtafv','order-completed',1800000031.0,X'E49C3D666EE597EC96B039AA365B4D4D4EFCDC31B646D8251D2912492178F619',201,X'7B226A6F625F6964223A226A6F625F316D38377373776E7232336B6361307877626439222C22737461747573223A22717565756564227D');
+INSERT INTO "idempotency" VALUES('client_1m87sswktntzdjemtafv','order-expired',1800000000.0,X'ADC826DEF178C935E115ED00BEAFB1CE4B936B0EC5C3A01B09E5455FBB460EA5',201,X'7B226A6F625F6964223A226A6F625F316D38377373776E347132773431776433626379222C22737461747573223A22717565756564227D');
+INSERT INTO "idempotency" VALUES('client_1m87sswktntzdjemtafv','order-failed',1800000031.0,X'45F290C0908D23CC1D1C9BA610AE23A4AE6A4B8125D8837F80625E930D8B4E92',201,X'7B226A6F625F6964223A226A6F625F316D38377373776E786D6A766579673979333035222C22737461747573223A22717565756564227D');
+INSERT INTO "idempotency" VALUES('client_1m87sswktntzdjemtafv','order-lapsed',1800000031.0,X'1CD4A48359CCEFEBEC57AC93570706504A31E24BD4193A65CBAEAF98BF3172C4',201,X'7B226A6F625F6964223A226A6F625F316D38377373777231303464787A627765746132222C22737461747573223A22717565756564227D');
+INSERT INTO "idempotency" VALUES('client_1m87sswktntzdjemtafv','order-queued',1800000031.0,X'BBD3200FD898818BF9802B7F17C9C8795371C0B27A5658FFEA5345FCDBD27D9B',201,X'7B226A6F625F6964223A226A6F625F316D3837737377716E656E3664786376776B7131222C22737461747573223A22717565756564227D');
+INSERT INTO "idempotency" VALUES('client_1m87sswktntzdjemtafv','order-running',1800000031.0,X'E08E88BC43871AC6C9820835295064AC4677D08B55E2FE5903BDC826D5598C83',201,X'7B226A6F625F6964223A226A6F625F316D3837737377707835786A6D71303071357476222C22737461747573223A22717565756564227D');
+INSERT INTO "idempotency" VALUES('client_1m87sswktntzdjemtafv','order-uploading',1800000031.0,X'65B3ABED1997B63CE1A5476815857E8B53ACC21DA2492CB3FCAD96F75F0A5B31',201,X'7B226A6F625F6964223A226A6F625F316D38377373777138667A63616667626A72346B222C22737461747573223A22717565756564227D');
+CREATE TABLE inputs (job INTEGER PRIMARY KEY REFERENCES jobs, body BLOB NOT NULL) STRICT;
+INSERT INTO "inputs" VALUES(1,X'7B2270726F6D7074223A224869227D');
+INSERT INTO "inputs" VALUES(2,X'7B2270726F6D7074223A224869227D');
+INSERT INTO "inputs" VALUES(3,X'7B2270726F6D7074223A224869227D');
+INSERT INTO "inputs" VALUES(4,X'7B2270726F6D7074223A224869227D');
+INSERT INTO "inputs" VALUES(5,X'7B2270726F6D7074223A224869227D');
+INSERT INTO "inputs" VALUES(6,X'7B2270726F6D7074223A224869227D');
+INSERT INTO "inputs" VALUES(7,X'7B2270726F6D7074223A224869227D');
+INSERT INTO "inputs" VALUES(8,X'7B2270726F6D7074223A224869227D');
+INSERT INTO "inputs" VALUES(9,X'7B2270726F6D7074223A224869227D');
+CREATE TABLE jobs (
+    seq               INTEGER PRIMARY KEY,
+    id                TEXT NOT NULL UNIQUE,
+    client            INTEGER NOT NULL REFERENCES clients,
+    model             TEXT NOT NULL,
+    gpu_type          TEXT NOT NULL,
+    gpu_count         INTEGER NOT NULL,
+    estimated_ms      INTEGER NOT NULL,
+    price             INTEGER NOT NULL CHECK (price >= 0),
+    rate              INTEGER NOT NULL,
+    priority          INTEGER NOT NULL,
+    timeout           REAL NOT NULL,
+    attempt_timeout   REAL,
+    max_attempts      INTEGER NOT NULL,
+    require_result    INTEGER NOT NULL,
+    created_at        REAL NOT NULL,
+    deadline          REAL NOT NULL,
+    state             TEXT NOT NULL CHECK (state IN ('queued', 'assigned', 'running', 'uploading',
+                                                     'completed', 'failed', 'cancelled', 'expired')),
+    attempts          INTEGER NOT NULL,
+    failures          INTEGER NOT NULL,
+    not_before        REAL NOT NULL,
+    avoid_miner       INTEGER,
+    avoid_until       REAL NOT NULL,
+    miner             INTEGER REFERENCES miners,
+    lease_token       TEXT,
+    accepted_at       REAL,
+    lease_expires_at  REAL,
+    lease_limit_at    REAL,
+    progress          REAL,
+    progress_message  TEXT NOT NULL,
+    finished_at       REAL,
+    completed_attempt INTEGER,
+    result_hash       TEXT,
+    result_size       INTEGER,
+    failure_kind      TEXT,
+    failure_reason    TEXT
+) STRICT;
+INSERT INTO "jobs" VALUES(1,'job_1m87sswn4q2w41wd3bcy',100,'expired','v100',1,60000,50000,3000000,0,30.0,NULL,3,0,1800000000.0,1800000030.0,'expired',0,0,0.0,NULL,0.0,NULL,NULL,NULL,NULL,NULL,NULL,'',1800000031.0,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(2,'job_1m87sswnr23kca0xwbd9',100,'completed','v100',1,60000,50000,3000000,0,86400.0,NULL,3,0,1800000031.0,1800086431.0,'completed',1,0,0.0,NULL,0.0,102,NULL,1800000031.0,NULL,NULL,NULL,'',1800000031.0,1,'sha256:5cc47001f7c1334db3c568ddbb1c8ee51812aa8e75582ca616b1ec31bf2ddc16',9,NULL,NULL);
+INSERT INTO "jobs" VALUES(3,'job_1m87sswnxmjveyg9y305',100,'failed','v100',1,60000,50000,3000000,0,86400.0,NULL,3,0,1800000031.0,1800086431.0,'failed',1,1,0.0,NULL,0.0,NULL,NULL,1800000031.0,NULL,NULL,NULL,'',1800000031.0,NULL,NULL,NULL,'bad_input','no luck');
+INSERT INTO "jobs" VALUES(4,'job_1m87sswp9c0dwgp559nr',100,'cancelled','v100',1,60000,50000,3000000,0,86400.0,NULL,3,0,1800000031.0,1800086431.0,'cancelled',1,0,0.0,NULL,0.0,NULL,NULL,1800000031.0,NULL,NULL,NULL,'',1800000031.0,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(5,'job_1m87sswpncwa0db1d707',100,'assigned','v100',1,60000,50000,3000000,0,86400.0,NULL,3,0,1800000031.0,1800086431.0,'assigned',1,0,0.0,NULL,0.0,102,'lease_uy_yBdYvjA6HlSD3iPzqaQ',1800000152.0,1800000272.0,1800086431.0,NULL,'',NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(6,'job_1m87sswpx5xjmq00q5tv',100,'running','v100',1,60000,50000,3000000,0,86400.0,NULL,3,0,1800000031.0,1800086431.0,'running',1,0,0.0,NULL,0.0,102,'lease_BI8V-dcGFI3tZa20TVs01g',1800000152.0,1800000272.0,1800086431.0,0.5,'half',NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(7,'job_1m87sswq8fzcafgbjr4k',100,'uploading','v100',1,60000,50000,3000000,0,86400.0,NULL,3,0,1800000031.0,1800086431.0,'uploading',1,0,0.0,NULL,0.0,102,'lease_A4qCN6jHNFmusE0IMksOJw',1800000152.0,1800000272.0,1800086431.0,NULL,'',NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(8,'job_1m87sswqnen6dxcvwkq1',100,'queued','v100',1,60000,50000,3000000,0,86400.0,NULL,3,0,1800000031.0,1800086431.0,'queued',0,0,0.0,NULL,0.0,NULL,NULL,NULL,NULL,NULL,NULL,'',NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO "jobs" VALUES(9,'job_1m87sswr104dxzbweta2',100,'lapsed','v100',1,60000,50000,3000000,0,86400.0,NULL,3,0,1800000031.0,1800086431.0,'queued',1,1,1800000152.0,103,1800000212.0,NULL,NULL,1800000031.0,NULL,NULL,NULL,'',NULL,NULL,NULL,NULL,NULL,NULL);
+CREATE TABLE keys (
+    digest     BLOB PRIMARY KEY,
+    kind       TEXT NOT NULL CHECK (kind IN ('miner', 'client', 'operator')),
+    owner      TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    expires_at REAL
+) STRICT, WITHOUT ROWID;
+INSERT INTO "keys" VALUES(X'204822EAAC68A86D381AA922AEDFC90F64B6A3F51B31613FA302E31B92A82555','miner','miner_1m87sswm5k10stzqqmac',1800000000.0,NULL);
+INSERT INTO "keys" VALUES(X'45EF90C1869085E0723236A35475E7F3D0A46F067A78848C665047CBD14D94BC','miner','miner_1m87sswmrpsawc4mkk20',1800000000.0,NULL);
+INSERT INTO "keys" VALUES(X'87FE7C8279E2D088A9202BE321EAACD6025B0EED4DC053DB855DBE3BF9C19DDE','client','client_1m87sswktntzdjemtafv',1800000000.0,NULL);
+INSERT INTO "keys" VALUES(X'F214B63FB3E4B222F61ACD646D3588706E725359A0F0D8294262A1980E0B6DF6','operator','operator',1800000000.0,NULL);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value REAL NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO "meta" VALUES('alive_at',1800000152.0);
+CREATE TABLE miners (
+    seq                       INTEGER PRIMARY KEY REFERENCES accounts,
+    id                        TEXT NOT NULL UNIQUE,
+    name                      TEXT NOT NULL,
+    gpu_type                  TEXT NOT NULL,
+    gpu_count                 INTEGER NOT NULL,
+    location                  TEXT NOT NULL,
+    price_per_hour            INTEGER NOT NULL,
+    max_concurrent            INTEGER NOT NULL,
+    models                    TEXT,             -- a JSON array; NULL: any
+    created_at                REAL NOT NULL,
+    admission                 TEXT NOT NULL CHECK (admission IN ('pending', 'admitted', 'suspended', 'retired')),
+    draining                  INTEGER NOT NULL DEFAULT 0,
+    online                    INTEGER NOT NULL DEFAULT 0,
+    last_seen_at              REAL,
+    offline_at                REAL NOT NULL DEFAULT 0,
+    requests_per_minute       INTEGER,
+    job_operations_per_minute INTEGER,
+    completed                 INTEGER NOT NULL DEFAULT 0,
+    failed                    INTEGER NOT NULL DEFAULT 0,
+    lapsed                    INTEGER NOT NULL DEFAULT 0,
+    completion_seconds        REAL NOT NULL DEFAULT 0,
+    gpu_seconds               REAL NOT NULL DEFAULT 0,
+    earnings                  INTEGER NOT NULL DEFAULT 0,
+    -- The same rule as core.miners.status; a test holds the two together.
+    status TEXT GENERATED ALWAYS AS (
+        CASE WHEN admission <> 'admitted' THEN admission
+             WHEN NOT online THEN 'offline'
+             WHEN draining THEN 'draining'
+             ELSE 'active' END) VIRTUAL
+) STRICT;
+INSERT INTO "miners" VALUES(102,'miner_1m87sswm5k10stzqqmac','my-miner','v100',1,'us-east',50000,9,NULL,1800000000.0,'admitted',0,1,1800000000.0,1800000180.0,NULL,NULL,1,1,0,0.0,0.0,50000);
+INSERT INTO "miners" VALUES(103,'miner_1m87sswmrpsawc4mkk20','other','v100',1,'us-east',50000,4,NULL,1800000000.0,'suspended',0,1,1800000031.0,1800000211.0,NULL,NULL,0,0,1,0.0,0.0,0);
+CREATE TABLE notices (
+    miner  INTEGER NOT NULL REFERENCES miners,
+    job_id TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    at     REAL NOT NULL,
+    PRIMARY KEY (miner, job_id)
+) STRICT, WITHOUT ROWID;
+INSERT INTO "notices" VALUES(102,'job_1m87sswp9c0dwgp559nr','cancelled',1800000031.0);
+INSERT INTO "notices" VALUES(103,'job_1m87sswr104dxzbweta2','lost',1800000152.0);
+CREATE TABLE telemetry (miner INTEGER PRIMARY KEY, at REAL NOT NULL, body BLOB NOT NULL) STRICT;
+INSERT INTO "telemetry" VALUES(102,1800000000.0,X'7B226C6F6164223A302E357D');
+CREATE TABLE transfers (
+    seq    INTEGER PRIMARY KEY,
+    at     REAL NOT NULL,
+    cause  TEXT NOT NULL,
+    debit  INTEGER NOT NULL REFERENCES accounts,
+    credit INTEGER NOT NULL REFERENCES accounts,
+    amount INTEGER NOT NULL CHECK (amount > 0),
+    job    INTEGER,
+    note   TEXT NOT NULL DEFAULT ''
+) STRICT;
+INSERT INTO "transfers" VALUES(1,1800000000.0,'credit',1,100,50000000,NULL,'opening credit');
+INSERT INTO "transfers" VALUES(2,1800000000.0,'hold',100,101,50000,1,'');
+INSERT INTO "transfers" VALUES(3,1800000031.0,'refund',101,100,50000,1,'');
+INSERT INTO "transfers" VALUES(4,1800000031.0,'hold',100,101,50000,2,'');
+INSERT INTO "transfers" VALUES(5,1800000031.0,'hold',100,101,50000,3,'');
+INSERT INTO "transfers" VALUES(6,1800000031.0,'hold',100,101,50000,4,'');
+INSERT INTO "transfers" VALUES(7,1800000031.0,'hold',100,101,50000,5,'');
+INSERT INTO "transfers" VALUES(8,1800000031.0,'hold',100,101,50000,6,'');
+INSERT INTO "transfers" VALUES(9,1800000031.0,'hold',100,101,50000,7,'');
+INSERT INTO "transfers" VALUES(10,1800000031.0,'hold',100,101,50000,8,'');
+INSERT INTO "transfers" VALUES(11,1800000031.0,'hold',100,101,50000,9,'');
+INSERT INTO "transfers" VALUES(12,1800000031.0,'payment',101,102,50000,2,'');
+INSERT INTO "transfers" VALUES(13,1800000031.0,'refund',101,100,50000,3,'');
+INSERT INTO "transfers" VALUES(14,1800000031.0,'refund',101,100,50000,4,'');
+CREATE TRIGGER transfers_are_never_updated BEFORE UPDATE ON transfers
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER transfers_are_never_deleted BEFORE DELETE ON transfers
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE INDEX keys_owner ON keys (owner);
+CREATE INDEX jobs_client ON jobs (client, seq);
+CREATE INDEX jobs_open ON jobs (client, seq) WHERE state IN ('queued', 'assigned', 'running', 'uploading');
+CREATE INDEX jobs_deadline ON jobs (deadline) WHERE state IN ('queued', 'assigned', 'running', 'uploading');
+CREATE INDEX jobs_held ON jobs (miner) WHERE state IN ('assigned', 'running', 'uploading');
+CREATE INDEX jobs_lease ON jobs (lease_expires_at) WHERE state IN ('assigned', 'running', 'uploading');
+CREATE INDEX notices_at ON notices (at);
+CREATE INDEX idempotency_at ON idempotency (at);
+COMMIT;
+PRAGMA user_version = 1;
