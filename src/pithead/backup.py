@@ -173,9 +173,13 @@ class _Backup:
                 done, size = done + 1, size + found[1]
                 self._teller.done(done, size)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_AT_ONCE):
-                group.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_AT_ONCE):
+                    group.create_task(work())
+        except ExceptionGroup as errors:
+            # One is enough to know.
+            raise errors.exceptions[0] from errors
 
     async def _copy_one(self, name: str) -> tuple[str, int]:
         looked = await self._blobs.peek(name, 0)

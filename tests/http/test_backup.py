@@ -67,6 +67,10 @@ def opened(settings: Settings, world: World) -> AbstractAsyncContextManager[Worl
     return run_world(settings.folder, world.clock, database=settings.database, **encryption)
 
 
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 async def deliver(miner: Any, job: str, content: bytes = CONTENT) -> None:
     await miner.take(job)
     body(await miner.upload(job, content))
@@ -166,6 +170,22 @@ async def test_a_result_that_was_lost_before_is_named_as_missing(
     made = await back_up(world, tmp_path / "backup")
     assert (made.results, made.missing) == (1, [f"{lost.parent.name}/{lost.name}"])
     assert (await restore(place(), tmp_path / "backup")).missing == 1
+
+
+async def test_one_that_cannot_be_made_leaves_nothing(world: World, tmp_path: Path) -> None:
+    client, miner = await world.client(), await world.miner()
+    await deliver(miner, await client.submit())
+    there = names_in(tmp_path)
+    # Nobody can read a folder as if it were bytes.
+    [result] = world.files()
+    result.unlink()
+    result.mkdir()
+    with pytest.raises(StoreError, match=r"cannot read a result: .*; there is no backup"):
+        await back_up(world, tmp_path / "backup")
+    result.rmdir()
+    with pytest.raises(StoreError, match=r"there is no folder .* to put the backup into"):
+        await back_up(world, tmp_path / "none" / "backup")
+    assert names_in(tmp_path) == there
 
 
 async def test_only_its_owner_reads_it_and_other_programs_can_check_it(world: World, tmp_path: Path) -> None:
