@@ -187,7 +187,10 @@ class Application:
         self.retention = Retention(self.coordinator, self.blobs)
         self.collector = Collector(self.coordinator, self.blobs, settings.results.orphan_after)
         self._limiter = limiter_of(settings)
-        services = Services(self.coordinator, self.blobs, settings.http.max_body_bytes, settings.http.max_result_bytes)
+        http = settings.http
+        services = Services(
+            self.coordinator, self.blobs, http.max_body_bytes, http.max_result_bytes, http.upload_silence
+        )
         self._app: ASGIApp = build(services, settings.rate_limits, self._limiter)
         #: What a server serves: the door, which opens once the application runs.
         self.asgi = door or Door()

@@ -138,6 +138,9 @@ class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             le=3600,
         ),
     ] = 0.0
+    upload_silence: Annotated[
+        float, _about("Seconds without a byte after which an upload counts as broken off.", gt=0, le=_YEAR)
+    ] = 60.0
     trusted_proxies: Annotated[
         str, _about("Addresses, separated by commas, whose `X-Forwarded-For` is believed; `*` for all.")
     ] = ""

@@ -121,7 +121,7 @@ async def cut_off(
         "query_string": b"", "headers": headers, "client": ("127.0.0.1", 1), "asgi": {"version": "3.0"},
     }  # fmt: skip
     await world.application.asgi(scope, receive, send)
-    assert sent[0]["status"] == 400
+    assert sent[0]["status"] == 503
     said: dict[str, Any] = json.loads(sent[1]["body"])
     return said
 
@@ -168,6 +168,22 @@ async def test_an_upload_that_is_cut_is_no_result_and_can_be_gone_on_with(blob_w
     body(await miner.complete(job, hash_of(whole)))
     assert (await client.get(f"/v1/jobs/{job}/result")).content == whole
     assert len(await world.blobs()) == 1  # the parts are gone
+
+
+async def test_an_upload_that_stands_still_counts_as_broken_off(open_world: OpenWorld) -> None:
+    async with open_world(http={"upload_silence": 0.05}) as world:
+        client, miner = await world.client(), await world.miner()
+        job = await client.submit()
+        await miner.take(job)
+
+        async def stalls() -> AsyncIterator[bytes]:
+            yield b"x" * 2_000_000
+            await asyncio.Event().wait()
+
+        answer = await miner.upload(job, stalls())
+        problem(answer, 503)
+        assert (answer.headers["upload-offset"], answer.headers["retry-after"]) == ("2000000", "1")
+        assert await state(miner, job) == (2_000_000, False)
 
 
 async def test_an_upload_can_always_begin_anew(world: World) -> None:

@@ -1,5 +1,6 @@
 """What the exchange asks of the place where the bytes of results are kept, and their way in and out through it."""
 
+import contextlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from hashlib import sha256
@@ -26,7 +27,7 @@ class TooLarge(Exception):
 
 
 class Cut(Exception):
-    """The bytes ended before their time: the sender went away."""
+    """The bytes ended before their time: the sender went away, or is not heard of any more."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -115,10 +116,11 @@ async def take_in(
     async def measured() -> AsyncGenerator[bytes]:
         nonlocal size, whole
         if part is not None:
-            async for chunk in blobs.get(part[0], 0, part[1]):
-                digest.update(chunk)
-                size += len(chunk)
-                yield chunk
+            async with contextlib.aclosing(blobs.get(part[0], 0, part[1])) as kept:
+                async for chunk in kept:
+                    digest.update(chunk)
+                    size += len(chunk)
+                    yield chunk
         before = size
         try:
             async for chunk in chunks:

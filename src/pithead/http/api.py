@@ -46,6 +46,8 @@ class Services(msgspec.Struct, frozen=True):
     blobs: Blobs
     max_body_bytes: int
     max_result_bytes: int
+    #: Seconds without a byte after which an upload counts as broken off.
+    upload_silence: float
     offers: Offers = msgspec.field(default_factory=Offers)
 
 

@@ -1,5 +1,6 @@
 """The Miner API."""
 
+import asyncio
 import base64
 import contextlib
 from collections.abc import AsyncIterator
@@ -240,13 +241,20 @@ def _too_large(limit: int) -> HttpProblem:
 
 
 def _cut_short(kept: int) -> HttpProblem:
+    # Asking again is safe and useful, which is what a 503 says. Whoever went away does not hear it.
     detail = f"the first {kept} bytes are kept: send the rest, with them as Upload-Offset" if kept else "send it again"
-    return HttpProblem(400, "cut-short", "The body ended early", detail, headers={"Upload-Offset": str(kept)})
+    headers = {"Upload-Offset": str(kept), "Retry-After": "1"}
+    return HttpProblem(503, "cut-short", "The body ended early", detail, headers=headers)
 
 
 async def _chunks(call: Call) -> AsyncIterator[bytes]:
     while True:
-        message = await call.receive()
+        try:
+            async with asyncio.timeout(call.services.upload_silence):
+                message = await call.receive()
+        except TimeoutError:
+            # Of a machine that has gone without a word nothing else is ever heard.
+            raise Cut from None
         if message["type"] == "http.disconnect":
             raise Cut
         if message.get("body"):
