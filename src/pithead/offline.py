@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
@@ -14,26 +13,28 @@ from pithead.bootstrap import DATABASE, blobs_of, key_of, lock
 from pithead.settings import Settings
 from pithead.store.errors import StoreError
 from pithead.store.files import sync_folder
-from pithead.store.keyring import Keyring, new_wrapped_key
+from pithead.store.keyring import Keyring, new_wrapped_key, rewrap, unwrap
 from pithead.store.keys import DatabaseKey, find_key, new_key
+from pithead.store.migrate import migrate_postgres
+from pithead.store.postgres import IdleStore
 from pithead.store.recrypt import convert, fits
 from pithead.store.reseal import reseal
-from pithead.store.sealed import SealedBlobs
+from pithead.store.sealed import SUFFIX, SealedBlobs
 from pithead.store.signing import read_key, write_key
 from pithead.store.sqlite import SqliteStore
-
-T = TypeVar("T")
 
 
 class Done(msgspec.Struct, frozen=True):
     """What came of it."""
 
-    #: The database's file.
+    #: The database's file; empty where the database is another's to encrypt.
     database: str
-    #: Whether it was rewritten; false where it was as wanted already.
+    #: Whether it was rewritten, or its keys were wrapped anew; false where all was as wanted already.
     rewritten: bool
     #: Results that were rewritten.
     results: int
+    #: Results that are named, and are not in the blob store.
+    missing: int
     #: Whether the settings, as they are, open it at the next start.
     settings_fit: bool
 
@@ -70,32 +71,48 @@ def find_new_key(path: str, command: str, value: str) -> DatabaseKey:
 
 
 def encrypt(settings: Settings, teller: Teller, *, keep_old: bool = False) -> Done:
-    """Encrypt the database, the signing key and the results. Doing it again finishes what was begun. Raises `StoreError`."""
+    """Encrypt the database, if it is the embedded one, the signing key and the results. Raises `StoreError`.
+
+    Doing it again finishes what was begun.
+    """
     with _alone(settings), _key(settings) as key:
-        path = settings.folder / DATABASE
-        rewritten = convert(path, None, key, now=time.time(), tell=teller.step, keep=keep_old)
+        path = _file(settings)
+        rewritten = path is not None and convert(path, None, key, now=time.time(), tell=teller.step, keep=keep_old)
         with _opened(settings, key) as names:
             keyring = names.keyring(key)
             pem = read_key(settings.folder, keyring)
             if pem is not None:
                 write_key(settings.folder, keyring, pem)
             results = _reseal(settings, keyring, names, teller, to_sealed=True)
-    return Done(str(path), rewritten, results, settings.db_encryption_enabled)
+            named, sealed = names.count()
+    return Done(str(path or ""), rewritten, results, named - sealed, settings.db_encryption_enabled)
 
 
-def decrypt(settings: Settings, teller: Teller, *, keep_old: bool = False) -> Done:
-    """The way back: the results first, as their keys are in the database. Raises `StoreError`."""
+def decrypt(settings: Settings, teller: Teller, *, keep_old: bool = False, give_up_missing: bool = False) -> Done:
+    """The way back: the results first, as their keys are in the database.
+
+    Raises `StoreError`, also where results are missing in the blob store, unless they are given up: with their keys
+    gone, they can never be read again.
+    """
     with _alone(settings), _key(settings) as key:
-        path, results = settings.folder / DATABASE, 0
-        if not fits(path, None):
+        path, results, missing, rewritten = _file(settings), 0, 0, False
+        if path is None or not fits(path, None):
             with _opened(settings, key) as names:
                 keyring = names.keyring(key)
                 results = _reseal(settings, keyring, names, teller, to_sealed=False)
+                missing = names.count()[1]
+                if missing and not give_up_missing:
+                    raise StoreError(
+                        f"{missing} encrypted results are not in the blob store; check blob_store, "
+                        "or give them up with --give-up-missing"
+                    )
                 pem = read_key(settings.folder, keyring)
                 if pem is not None:
                     write_key(settings.folder, None, pem)
-        rewritten = convert(path, key, None, now=time.time(), tell=teller.step, keep=keep_old)
-    return Done(str(path), rewritten, results, not settings.db_encryption_enabled)
+                names.forget_keys()
+        if path is not None:
+            rewritten = convert(path, key, None, now=time.time(), tell=teller.step, keep=keep_old)
+    return Done(str(path or ""), rewritten, results, missing, not settings.db_encryption_enabled)
 
 
 def rekey(settings: Settings, new: DatabaseKey, teller: Teller, *, keep_old: bool = False) -> Done:
@@ -103,9 +120,18 @@ def rekey(settings: Settings, new: DatabaseKey, teller: Teller, *, keep_old: boo
     with _alone(settings), _key(settings) as old:
         if old.same(new):
             raise StoreError("the new key is the old one; make another with 'pithead admin keygen FILE'")
-        path = settings.folder / DATABASE
-        rewritten = convert(path, old, new, now=time.time(), tell=teller.step, keep=keep_old)
-    return Done(str(path), rewritten, 0, False)
+        path = _file(settings)
+        if path is not None:
+            rewritten = convert(path, old, new, now=time.time(), tell=teller.step, keep=keep_old)
+        else:
+            with _opened(settings, old) as names:
+                rewritten = names.rewrap(old, new)
+    return Done(str(path or ""), rewritten, 0, 0, False)
+
+
+def _file(settings: Settings) -> Path | None:
+    """The embedded database; `None` where there is another."""
+    return None if settings.database else settings.folder / DATABASE
 
 
 @contextmanager
@@ -126,9 +152,9 @@ def _key(settings: Settings) -> Iterator[DatabaseKey]:
 
 
 class _Names:
-    """Implements `reseal.Names` over the embedded database."""
+    """Implements `reseal.Names` over a database, and keeps the keys of the results there."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: SqliteStore | IdleStore) -> None:
         self._store = store
 
     def keyring(self, key: DatabaseKey) -> Keyring:
@@ -141,6 +167,23 @@ class _Names:
         keyring.fill(wrapped, key)
         return keyring
 
+    def rewrap(self, old: DatabaseKey, new: DatabaseKey) -> bool:
+        """Wrap the keys anew; false where they are under the new key already."""
+        try:
+            self._store.write(lambda tx: rewrap(tx, old, new))
+        except StoreError:
+            unwrap(self._store.write(lambda tx: tx.data_keys()), new)
+            return False
+        return True
+
+    def count(self) -> tuple[int, int]:
+        """How many blobs are named, and how many of those are sealed."""
+        return self._store.write(lambda tx: tx.count_blobs(SUFFIX))
+
+    def forget_keys(self) -> None:
+        """Nothing is sealed any more."""
+        self._store.write(lambda tx: tx.delete_data_keys())
+
     def has(self, job_id: str, blob: str) -> bool:
         return self._store.write(lambda tx: tx.names_blob(job_id, blob))
 
@@ -150,7 +193,13 @@ class _Names:
 
 @contextmanager
 def _opened(settings: Settings, key: DatabaseKey) -> Iterator[_Names]:
-    with closing(SqliteStore(settings.folder / DATABASE, key)) as store:
+    store: SqliteStore | IdleStore
+    if settings.database:
+        migrate_postgres(settings.database)
+        store = IdleStore(settings.database)
+    else:
+        store = SqliteStore(settings.folder / DATABASE, key)
+    with closing(store):
         yield _Names(store)
 
 

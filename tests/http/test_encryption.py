@@ -12,6 +12,7 @@ import pytest
 from tests.buckets import Service
 from tests.http.exchange import Client, Clock, Miner, World, body, hash_of, run_world
 from tests.http.test_results import cut_off, state
+from tests.postgres import Server
 
 from pithead.exchange.blobs import name_of
 
@@ -266,3 +267,94 @@ async def test_a_key_in_a_file_of_settings_is_refused(tmp_path: Path) -> None:
     shown = pithead("settings", "--json", PITHEAD_DB_ENCRYPTION_KEY=KEY)
     assert KEY not in shown.stdout + shown.stderr
     assert "nothing is encrypted" in shown.stdout
+
+
+async def test_results_that_are_not_in_the_blob_store_keep_their_keys(
+    encrypted: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    folder, client_key, path = encrypted
+    key = {"PITHEAD_DB_ENCRYPTION_KEY": KEY}
+    elsewhere = key | {"PITHEAD_BLOB_STORE": str(tmp_path / "another place")}
+    line = refused(pithead("admin", "decrypt", "--data", str(folder), **elsewhere))
+    assert "1 encrypted results are not in the blob store; check blob_store" in line
+    assert await served(folder, client_key, path, **ON) == RESULT
+    # Lost in earnest, they are given up only when that is said.
+    for file in (folder / "results").rglob("*.sealed"):
+        file.unlink()
+    assert "--give-up-missing" in refused(pithead("admin", "decrypt", "--data", str(folder), **key))
+    done = pithead("admin", "decrypt", "--data", str(folder), "--give-up-missing", **key)
+    assert done.returncode == 0, done.stderr
+    assert "1 results are not in the blob store" in done.stdout
+    assert names(folder) == {"pithead.db", "results", "signing.pem", "lock"}
+
+
+# ---- With PostgreSQL, the database is its operator's to encrypt, and the rest is ours
+
+
+async def test_with_postgresql_results_and_the_signing_key_are_encrypted(tmp_path: Path, postgres: Server) -> None:
+    folder = tmp_path / "data"
+    with postgres.lent() as database:
+        url = postgres.url(database)
+        data = ("--data", str(folder))
+        ours = {"PITHEAD_DATABASE": url, "PITHEAD_DB_ENCRYPTION_KEY": KEY}
+        async with run_world(folder, Clock(), database=url) as world:
+            client, path = await deliver(world)
+            keys = body(await world.http.get("/v1/receipt-keys"))
+        assert readable(folder) == {"signing.pem", *(file.name for file in (folder / "results").glob("??/*"))}
+
+        done = pithead("admin", "encrypt", *data, **ours)
+        assert done.returncode == 0, done.stderr
+        assert "1 results were rewritten" in done.stdout
+        assert readable(folder) == set()
+        assert await served(folder, client.key, path, database=url, **ON) == RESULT
+        for environment, said in (
+            ({}, "the results are encrypted; set db_encryption_enabled"),
+            ({"PITHEAD_DB_ENCRYPTION_ENABLED": "true", "PITHEAD_DB_ENCRYPTION_KEY": OTHER}, "is not the one"),
+        ):
+            line = refused(pithead("serve", "--port", "0", *data, PITHEAD_DATABASE=url, **environment))
+            assert said in line
+
+        new = write_key(tmp_path / "new", OTHER)
+        for answer in ("are wrapped anew", "are under the new key already"):
+            done = pithead("admin", "rekey", *data, "--new-key-path", new, **ours)
+            assert done.returncode == 0, (answer, done.stderr)
+        on: dict[str, Any] = {"db_encryption_enabled": True, "db_encryption_key": OTHER, "database": url}
+        async with run_world(folder, Clock(), **on) as world:
+            assert (await Client(world.http, client.key).get(path)).content == RESULT
+            assert body(await world.http.get("/v1/receipt-keys")) == keys
+            # A second folder, so that it is not the lock of the first that keeps it out.
+            (tmp_path / "second").mkdir()
+            line = refused(
+                pithead(
+                    "admin",
+                    "decrypt",
+                    "--data",
+                    str(tmp_path / "second"),
+                    **ours | {"PITHEAD_DB_ENCRYPTION_KEY": OTHER},
+                )
+            )
+            assert "coordinators run on this database; stop all of them" in line
+
+        done = pithead("admin", "decrypt", *data, **ours | {"PITHEAD_DB_ENCRYPTION_KEY": OTHER})
+        assert done.returncode == 0, done.stderr
+        assert names(folder) == {"results", "signing.pem", "lock"}
+        assert await served(folder, client.key, path, database=url) == RESULT
+
+
+async def test_two_coordinators_on_one_database_read_each_others_results(
+    tmp_path: Path, postgres: Server, s3: Service
+) -> None:
+    with postgres.lent() as database:
+        shared: dict[str, Any] = {
+            "database": postgres.url(database),
+            "blob_store": s3.bucket(),
+            "s3": s3.settings,
+            **ON,
+        }
+        async with (
+            run_world(tmp_path / "one", Clock(), **shared) as one,
+            run_world(tmp_path / "two", Clock(), **shared) as two,
+        ):
+            for here, there in ((one, two), (two, one)):
+                client, path = await deliver(here)
+                assert (await Client(there.http, client.key).get(path)).content == RESULT

@@ -68,6 +68,16 @@ def test_a_blob_is_renamed_where_it_is_named(tx: Tx) -> None:
     assert newest(tx, other_attempt).blob == "result"
 
 
+def test_the_blobs_of_one_form_are_counted(tx: Tx) -> None:
+    assert tx.count_blobs(".sealed") == (0, 0)
+    held, _ = taken(tx)
+    tx.set_upload(held.seq, 1, "ab", 7, "result.sealed")
+    tx.set_part(held.seq, 1, 3, "part")
+    assert tx.count_blobs(".sealed") == (2, 1)
+    tx.rename_blob("job_1", "part", "part.sealed")
+    assert tx.count_blobs(".sealed") == (2, 2)
+
+
 def test_the_keys_of_blobs_come_the_oldest_first(tx: Tx) -> None:
     assert tx.data_keys() == []
     keys = [WrappedKey(bytes([n]) * 16, b"wrapped" * n, NOW - n) for n in (1, 3, 2)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from pithead.cli.output import emit, facts, json_option
+from pithead.cli.output import emit, json_option
 from pithead.settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
@@ -69,9 +69,10 @@ def encrypt(data: str | None, config: Path | None, keep_old: bool) -> None:
 
 
 @click.command()
+@click.option("--give-up-missing", is_flag=True, help="Go on without results that are not in the blob store.")
 @_keep
 @_folder
-def decrypt(data: str | None, config: Path | None, keep_old: bool) -> None:
+def decrypt(data: str | None, config: Path | None, keep_old: bool, give_up_missing: bool) -> None:
     """Decrypt all that a coordinator keeps.
 
     With the coordinator stopped. If it is interrupted, do it again.
@@ -79,7 +80,9 @@ def decrypt(data: str | None, config: Path | None, keep_old: bool) -> None:
     from pithead import offline
 
     settings = _settings(data, config)
-    done = _with_progress(lambda teller: offline.decrypt(settings, teller, keep_old=keep_old))
+    done = _with_progress(
+        lambda teller: offline.decrypt(settings, teller, keep_old=keep_old, give_up_missing=give_up_missing)
+    )
     _say(done, "decrypted", "set db_encryption_enabled = false before the next start")
 
 
@@ -156,10 +159,12 @@ def _with_progress(work: Callable[[Any], Done]) -> Done:
 
 def _say(done: Done, state: str, then: str) -> None:
     def show() -> None:
-        facts(
-            database=f"{done.database} is {state}" + ("" if done.rewritten else " already"),
-            results=done.results or None,
-        )
+        already = "" if done.rewritten or done.results else " already"
+        click.echo(f"{done.database or 'What Pithead keeps beside the database'} is {state}{already}.")
+        if done.results:
+            click.echo(f"{done.results} results were rewritten.")
+        if done.missing:
+            click.echo(f"{done.missing} results are not in the blob store: check blob_store.")
         if not done.settings_fit:
             click.echo(f"Now {then}.")
 

@@ -350,6 +350,9 @@ class Tx(Protocol):
     def names_blob(self, job_id: str, blob: str) -> bool:
         """Whether an attempt of the job names the blob, as a result or a part."""
 
+    def count_blobs(self, suffix: str) -> tuple[int, int]:
+        """How many blobs attempts name, as results or parts, and how many of those names end in this."""
+
     def rename_blob(self, job_id: str, before: str, after: str) -> None:
         """Let the attempts of the job that name the blob `before`, as a result or a part, name `after`."""
 

@@ -10,7 +10,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pithead.exchange.ports import WrappedKey
+from pithead.exchange.ports import Tx, WrappedKey
 from pithead.store.errors import StoreError
 from pithead.store.keys import DatabaseKey
 from pithead.store.sealing import Broken, DataKey, new_data_key
@@ -71,3 +71,10 @@ def unwrap(wrapped: Sequence[WrappedKey], master: DatabaseKey) -> list[DataKey]:
 def new_wrapped_key(master: DatabaseKey, now: float) -> WrappedKey:
     """A new data key, as it is stored."""
     return wrap(new_data_key(), master, now)
+
+
+def rewrap(tx: Tx, old: DatabaseKey, new: DatabaseKey) -> None:
+    """Wrap all data keys under another database key. Raises `StoreError` where the old one is none of theirs."""
+    wrapped = tx.data_keys()
+    for one, key in zip(wrapped, unwrap(wrapped, old), strict=True):
+        tx.save_data_key(wrap(key, new, one.created_at))

@@ -159,3 +159,27 @@ def write(connection: psycopg.Connection, operation: Callable[[PostgresTx], T]) 
         outcome = operation(tx)
         settle(connection.cursor(), tx.moved)
     return outcome, tx.events
+
+
+
+class IdleStore:
+    """A database that no coordinator uses, and that none begins to use before it is closed."""
+
+    def __init__(self, url: str) -> None:
+        """Raises `StoreError` where it cannot be reached, or a coordinator uses it."""
+        self._connection = connect(url, "offline")
+        [(taken,)] = self._connection.execute(POSTGRES["try_lock"], {"locks": LOCKS, "task": UP}).fetchall()
+        if not taken:
+            self.close()
+            raise StoreError("coordinators run on this database; stop all of them first")
+
+    def write(self, operation: Callable[[PostgresTx], T]) -> T:
+        """Run an operation in a transaction of its own. Raises `StoreError`."""
+        try:
+            return write(self._connection, operation)[0]
+        except psycopg.Error as error:
+            raise StoreError(f"the database did not take the change: {one_line(error)}") from error
+
+    def close(self) -> None:
+        """Let coordinators in again."""
+        self._connection.close()

@@ -273,6 +273,13 @@ SELECT EXISTS (
     SELECT 1 FROM attempts a JOIN jobs j ON j.seq = a.job WHERE j.id = :job_id AND (a.blob = :blob OR a.part_blob = :blob)
 )
 
+-- name: count_blobs
+-- How many blobs are named, and how many of them are of this form.
+SELECT count(*), count(*) FILTER (WHERE name LIKE :pattern) FROM (
+    SELECT blob AS name FROM attempts WHERE blob IS NOT NULL
+    UNION ALL SELECT part_blob FROM attempts WHERE part_blob IS NOT NULL
+) AS names
+
 -- name: rename_blob
 -- The bytes of a result are kept under another name.
 UPDATE attempts SET blob = :after WHERE job = (SELECT seq FROM jobs WHERE id = :job_id) AND blob = :before

@@ -8,6 +8,10 @@ SELECT pg_try_advisory_xact_lock(CAST(:locks AS INTEGER), CAST(:task AS INTEGER)
 -- Take this lock until the session ends, waiting for whoever has it.
 SELECT pg_advisory_lock(CAST(:locks AS INTEGER), CAST(:task AS INTEGER))
 
+-- name: try_lock
+-- Take this lock until the session ends, if nobody has it.
+SELECT pg_try_advisory_lock(CAST(:locks AS INTEGER), CAST(:task AS INTEGER))
+
 -- name: share_lock
 -- Take this lock beside others that do the same, until the session ends.
 SELECT pg_advisory_lock_shared(CAST(:locks AS INTEGER), CAST(:task AS INTEGER))

@@ -16,7 +16,7 @@ from sqlcipher3 import dbapi2
 from pithead.store.cipher import WrongKey, connect, kind_of, opens
 from pithead.store.errors import StoreError
 from pithead.store.files import erase, sync_file, sync_folder
-from pithead.store.keyring import new_wrapped_key, unwrap, wrap
+from pithead.store.keyring import new_wrapped_key, rewrap
 from pithead.store.keys import DatabaseKey
 from pithead.store.migrate import migrate
 from pithead.store.sqlite import SqliteTx
@@ -147,9 +147,7 @@ def _carry_keys(target: dbapi2.Connection, old: DatabaseKey | None, new: Databas
         tx.delete_data_keys()
         tx.add_data_key(new_wrapped_key(new, now))
     else:
-        wrapped = tx.data_keys()
-        for one, key in zip(wrapped, unwrap(wrapped, old), strict=True):
-            tx.save_data_key(wrap(key, new, one.created_at))
+        rewrap(tx, old, new)
     target.execute("COMMIT")
 
 

@@ -355,6 +355,10 @@ class SqlTx(LedgerReads):
     def names_blob(self, job_id: str, blob: str) -> bool:
         return bool(self._one("names_blob", job_id=job_id, blob=blob)[0])
 
+    def count_blobs(self, suffix: str) -> tuple[int, int]:
+        named, ending = self._one("count_blobs", pattern="%" + suffix)
+        return int(named), int(ending)
+
     def rename_blob(self, job_id: str, before: str, after: str) -> None:
         self._do("rename_blob", job_id=job_id, before=before, after=after)
         self._do("rename_part", job_id=job_id, before=before, after=after)
