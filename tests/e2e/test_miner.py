@@ -152,3 +152,36 @@ def test_a_model_from_the_folder_answers_and_a_broken_file_is_passed_by(house: H
         assert (failed.status, failed.failure.kind) == ("failed", "bad_input")
         agent.signal(signal.SIGINT)
         assert agent.ended() == 0
+
+
+def test_programs_of_the_owner_run_for_a_client(house: House) -> None:
+    """From the client's call to the client's bytes; and the next one that fails says why."""
+    (house.home / "runners.toml").write_text(
+        '[command.count-words]\ncommand = ["/usr/bin/wc", "-w"]\n'
+        '[command.picky]\ncommand = ["/bin/sh", "-c", "echo no such colour >&2; exit 65"]\n'
+    )
+
+    def submit(model: str) -> str:
+        given = "one two three"
+        return house.client.submit(model, given, price="0.01", gpu_type=house.gpu_type, timeout=100).job_id
+
+    jobs = [submit("command:count-words"), submit("command:picky")]
+    with house.works() as agent:
+        agent.says("programs run in")
+        counted, picky = (house.client.wait(job, timeout=60) for job in jobs)
+        agent.signal(signal.SIGTERM)
+        assert agent.ended() == 0
+    assert (counted.status, house.client.result(jobs[0])) == ("completed", b"3\n")
+    assert picky.failure is not None
+    assert (picky.status, picky.attempts) == ("failed", 1)
+    assert (picky.failure.kind, picky.failure.reason) == (
+        "bad_input", "the program does not take this input: no such colour",
+    )  # fmt: skip
+
+
+def test_runners_that_cannot_be_used_are_said_in_one_line(house: House) -> None:
+    (house.home / "runners.toml").write_text('[command.it]\ncommand = ["ls"]\n')
+    refused = run("miner", "run", **house.settings)
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+    assert "command.it: ls is not there; name files from the root on" in refused.stderr

@@ -67,6 +67,11 @@ def writable() -> list[Path]:
     return [_folder("state")]
 
 
+def runners_file() -> Path:
+    """Where the owner says what else this machine runs (see `runners.config`)."""
+    return _folder("config") / "runners.toml"
+
+
 def models_folder() -> Path:
     """Where models are looked for unless another folder is named."""
     from platformdirs import user_data_path

@@ -166,15 +166,23 @@ def run(
     """
     who = identity(profile, url, key, miner_id)
     _log_to_stderr()
+    from pithead.agent.runners import config
     from pithead.agent.runners.llama import Llama, Options, catalogue
 
-    found = catalogue(models_dir or registration.models_folder())
-    offered = sorted(found) if who.models is None else who.models
+    own = Llama(
+        catalogue(models_dir or registration.models_folder()),
+        Options(context=context, gpu_layers=gpu_layers, threads=threads),
+    )
+    try:
+        runner = asyncio.run(config.assemble(config.load(registration.runners_file()), own))
+    except config.Unusable as unusable:
+        fail(str(unusable))
+    found = runner.models()
+    offered = found if who.models is None else who.models
     if missing := [name for name in offered if name not in found]:
         fail(f"there is no model {missing[0]!r} here; see 'pithead miner models', or register without it")
     if not offered:
         fail(f"there is no model here; put a GGUF file into {models_dir or registration.models_folder()}")
-    runner = Llama(found, Options(context=context, gpu_layers=gpu_layers, threads=threads))
     try:
         whole = asyncio.run(_work(who, profile, runner, offered))
     except ApiError as error:

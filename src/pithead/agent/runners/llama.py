@@ -26,6 +26,7 @@ from typing import Any, Final
 import msgspec
 
 from pithead.agent.gpus import cores
+from pithead.agent.runners.answers import document, presentable
 from pithead.agent.runners.base import Report, RunFailed, RunResult
 from pithead.agent.runners.inputs import Chat, Completion, parse
 from pithead.wire.miners import Assignment, Metrics
@@ -127,7 +128,7 @@ class Llama:
             prompt_tokens=usage["prompt_tokens"],
             completion_tokens=usage["completion_tokens"],
         )
-        return RunResult(_document(assignment.model, request, answer), metrics)
+        return RunResult(document(assignment.model, request, answer), metrics)
 
     @contextlib.asynccontextmanager
     async def _borrowed(self, path: Path) -> AsyncIterator[_Child]:
@@ -173,22 +174,6 @@ def _call(request: Chat | Completion) -> tuple[bool, dict[str, Any]]:
     return isinstance(request, Chat), body | {"cache_prompt": False, "n": 1}
 
 
-def _document(model: str, request: Chat | Completion, answer: dict[str, Any]) -> bytes:
-    """The result, in the shape of OpenAI's answers less what differs from run to run (`id`, `created`), as canonical JSON."""
-    if isinstance(request, Chat):
-        kind = "chat.completion"
-        said: dict[str, Any] = {"message": {"role": "assistant", "content": answer["text"]}}
-    else:
-        kind, said = "text_completion", {"text": answer["text"]}
-    document = {
-        "object": kind,
-        "model": model,
-        "choices": [{"index": 0, "finish_reason": answer["finish_reason"]} | said],
-        "usage": answer["usage"],
-    }
-    return msgspec.json.encode(document, order="deterministic")
-
-
 class _Child:
     """A process of `llama_child` that has loaded a model."""
 
@@ -227,7 +212,7 @@ class _Child:
         await self._say({"model": str(self.path)} | settings)
         ready = await self._hear()
         if "error" in ready:
-            raise RunFailed(ready["kind"], _presentable(ready["error"]))
+            raise RunFailed(ready["kind"], presentable(ready["error"]))
         log.info("%s is loaded, on %s", self.path.name, "the GPU" if ready["gpu"] else "the processor")
 
     async def ask(self, chat: bool, body: dict[str, Any], *, limit: int, report: Report) -> dict[str, Any]:
@@ -238,7 +223,7 @@ class _Child:
             if "tokens" in frame:
                 report(min(1.0, frame["tokens"] / limit), f"{frame['tokens']} tokens")
             elif "error" in frame:
-                raise RunFailed(frame["kind"], _presentable(frame["error"]))
+                raise RunFailed(frame["kind"], presentable(frame["error"]))
             else:
                 answer: dict[str, Any] = frame["answer"]
                 return answer
@@ -279,8 +264,3 @@ def _environment() -> dict[str, str]:
     # OpenMP's threads spin while they wait. Where more of them run than there are cores – two agents, or an owner at work –
     # they then wait for each other a hundred times as long as they work.
     return {"OMP_WAIT_POLICY": "passive"} | ours
-
-
-def _presentable(text: str) -> str:
-    """A reason without the machine's paths: it goes to the client."""
-    return re.sub(r"(?<![\w.])/[^\s'\"`]+", "…", text)[:500]

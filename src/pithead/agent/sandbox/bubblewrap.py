@@ -103,9 +103,10 @@ def arguments(
     for device in view.devices:
         line += ["--dev-bind", str(device), str(device)]
     line += ["--size", str(limits.scratch), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]  # noqa: S108 (likewise)
+    for folder in (WORK, "/tmp"):  # noqa: S108 (likewise)
+        line += ["--size", str(limits.scratch), "--tmpfs", folder]
     for path in view.read:
         line += ["--ro-bind", str(path), str(path)]
-    line += ["--size", str(limits.scratch), "--tmpfs", WORK, "--dir", f"{WORK}/tmp", "--symlink", f"{WORK}/tmp", "/tmp"]  # noqa: S108 (likewise)
     line += ["--dir", INPUT]
     for name, descriptor in data.items():
         line += ["--perms", "0444", "--ro-bind-data", str(descriptor), name]

@@ -18,7 +18,7 @@ class Limits:
     processes: int = 128
     #: Processors that it keeps busy.
     cpus: float = 1.0
-    #: What it may write to its scratch folder; it is kept in memory, and counts there too.
+    #: What it may write to each of /work, /tmp and /dev/shm; they are kept in memory, and count there too.
     scratch: int = 256 * _MIB
     #: Its answer: what it writes to standard output.
     output: int = 16 * _MIB

@@ -1,0 +1,104 @@
+"""What else this machine runs: `runners.toml` in the owner's configuration folder. A table for each server and program.
+
+```toml
+[openai.local]
+url = "http://127.0.0.1:8000/v1"
+
+[command.count-words]
+command = ["/usr/bin/wc", "-w"]
+
+[plugin.whisper]          # of a package that offers "whisper" as an entry point of the group pithead.runners
+device = "cuda:0"         # whatever that runner takes
+```
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from pithead.agent.runners.base import Runner
+from pithead.agent.runners.command import Command, Commands
+from pithead.agent.runners.dispatch import Dispatcher
+from pithead.agent.runners.openai import OpenAI, Server
+from pithead.agent.sandbox import Sandbox, Unavailable
+
+log = logging.getLogger(__name__)
+
+#: The group of entry points that other packages offer their runners in.
+GROUP: Final = "pithead.runners"
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The file."""
+
+    openai: dict[str, Server] = {}
+    command: dict[str, Command] = {}
+    plugin: dict[str, dict[str, Any]] = {}
+
+
+class Unusable(Exception):
+    """The file, or what it names, cannot be used. The message is one line: what is wrong, and what to do."""
+
+
+def load(file: Path) -> Config:
+    """What the file says; nothing where there is none. Raises `Unusable`."""
+    try:
+        config = msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), Config)
+    except FileNotFoundError:
+        return Config()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise Unusable(f"{file} cannot be used: {error}; mend it there") from None
+    for name in (*config.openai, *config.command):
+        if not _NAME.fullmatch(name):
+            raise Unusable(f"{file}: {name!r} is no name; use small letters, digits, '.', '_' and '-'")
+    for name, command in config.command.items():
+        for path in (command.command[0], *command.read, *command.devices):
+            if not Path(path).is_absolute() or not Path(path).exists():
+                raise Unusable(f"{file}: command.{name}: {path} is not there; name files from the root on")
+    return config
+
+
+async def assemble(
+    config: Config,
+    *first: Runner,
+    sandbox: Sandbox | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Dispatcher:
+    """All runners as one: the given ones, then those of the file. Raises `Unusable`.
+
+    Programs are left out where there is no sandbox, and the log says why.
+    """
+    variables = os.environ if environment is None else environment
+    runners = [*first, *[await OpenAI.discover(server, variables) for server in config.openai.values()]]
+    if config.command:
+        sandbox = sandbox or Sandbox()
+        try:
+            log.info("programs run in %s", await sandbox.check())
+            runners.append(Commands(config.command, sandbox))
+        except (Unavailable, OSError) as error:
+            log.warning("no programs are offered, since there is no sandbox for them: %s", error)
+    runners += (_plugin(name, settings) for name, settings in config.plugin.items())
+    return Dispatcher(runners)
+
+
+def _plugin(name: str, settings: dict[str, Any]) -> Runner:
+    """A runner of another package. Only those that the owner names are loaded: being installed is not being wanted."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in found:
+        there = ", ".join(sorted(found)) or "none"
+        raise Unusable(f"plugin.{name}: no installed package offers a runner of this name (there are: {there})")
+    try:
+        runner: Runner = found[name].load()(settings)
+    except Exception as error:
+        raise Unusable(f"plugin.{name}: {type(error).__name__}: {error}") from error
+    return runner

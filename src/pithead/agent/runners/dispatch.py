@@ -1,0 +1,47 @@
+"""Several runners as one: each job goes to the one that has its model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from pithead.agent.runners.base import Report, RunFailed, Runner, RunResult
+from pithead.wire.miners import Assignment
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Implements `Runner` with others. Where two have a model of the same name, the first one runs it."""
+
+    def __init__(self, runners: Iterable[Runner]) -> None:
+        self._runners = list(runners)
+        self._by_model: dict[str, Runner] = {}
+        for runner in self._runners:
+            for model in runner.models():
+                if self._by_model.setdefault(model, runner) is not runner:
+                    log.warning("%s is here twice: the first one is taken", model)
+
+    def models(self) -> list[str]:
+        """All of them, sorted."""
+        return sorted(self._by_model)
+
+    def prepare(self, at_once: int) -> None:
+        """Told to all: any of them may get all the runs."""
+        for runner in self._runners:
+            runner.prepare(at_once)
+
+    async def run(self, assignment: Assignment, report: Report) -> RunResult:
+        """By the one that has the model."""
+        runner = self._by_model.get(assignment.model)
+        if runner is None:
+            raise RunFailed("model_missing", f"this miner has no model {assignment.model!r}")
+        return await runner.run(assignment, report)
+
+    async def close(self) -> None:
+        """All of them, whatever one of them raises."""
+        ended = await asyncio.gather(*(runner.close() for runner in self._runners), return_exceptions=True)
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
