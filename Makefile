@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LOCKS := requirements/all.txt requirements/model.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bwrap check crash bench bench-full lock clean
+.PHONY: help install demo test bwrap check crash chaos bench bench-full lock clean
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 12
@@ -43,6 +43,9 @@ check: install ## linters, formatter, strict types and the import rules, without
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+chaos: install ## two hundred real jobs through agents that are killed, stopped, cut off and restarted at random
+	@$(BIN)/python -m tests.e2e.chaos
 
 bench: install ## requests/s, latency, miners carried, as ratios to references measured in the same run
 	@$(BIN)/python -m bench

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from pithead.agent.gpus import Inventory
@@ -40,11 +40,13 @@ class Duty:
         machine: Inventory | None,
         telemetry: Telemetry | None,
         pace: Pace,
+        speeds: Mapping[str, float],
         changed: Callable[[], None],
     ) -> None:
         self._client, self._line, self._runner, self._pace = client, line, runner, pace
         self._governor, self._record = governor, record
         self._models, self._machine, self._telemetry, self._changed = models, machine, telemetry, changed
+        self._speeds = dict(speeds)
         #: What the coordinator was last told of this miner; empty before the first time.
         self._told: dict[str, Any] = {}
         self._to_tell = asyncio.Event()
@@ -139,6 +141,8 @@ class Duty:
     def _offered(self) -> dict[str, Any]:
         owner = self._governor.owner
         offered: dict[str, Any] = {"models": self.models, "draining": not self._governor.standing.may}
+        if self._speeds:
+            offered["speeds"] = {model: speed for model, speed in self._speeds.items() if model in self._models}
         if owner.max_concurrent is not None:
             offered["max_concurrent"] = owner.max_concurrent
         if owner.price_per_hour is not None:

@@ -19,7 +19,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -77,11 +77,12 @@ class Agent:
         telemetry: Telemetry | None = None,
         governor: Governor | None = None,
         record: Record | None = None,
+        speeds: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`models`: those to offer; `None` is all that the runner has. `machine`: what was found here, to be compared with
         what was registered. `governor`: the owner's word, and `record`, which it goes by; without them the owner has said
-        nothing. `client` should not retry: the agent does.
+        nothing. `speeds`: tokens a second by model, as they were measured. `client` should not retry: the agent does.
         """
         pace = pace or Pace()
         self._client, self._runner, self._spool, self._pace = client, runner, spool, pace
@@ -100,6 +101,7 @@ class Agent:
             machine=machine,
             telemetry=telemetry,
             pace=pace,
+            speeds=speeds or {},
             changed=self._changed.set,
         )
         self._rhythm = Rhythm(pace.heartbeat, clock)

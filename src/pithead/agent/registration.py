@@ -57,6 +57,11 @@ def state_file(miner_id: str) -> Path:
     return spool_of(miner_id).parent.parent / "agents" / f"{spool_of(miner_id).name}.json"
 
 
+def speeds_file() -> Path:
+    """Where `pithead miner try` keeps what it measured."""
+    return _folder("state") / "speeds.json"
+
+
 def log_file(miner_id: str) -> Path:
     """Where the agent writes its log."""
     return state_file(miner_id).with_suffix(".log")

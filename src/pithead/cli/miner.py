@@ -28,6 +28,7 @@ from pithead.cli.profiles import DEFAULT_URL, SOMEBODY_LOOKS_ON
 from pithead.cli.profiles import load as load_profile
 from pithead.cli.screen import dashboard, running
 from pithead.cli.tending import doctor, install_service, logs, rotating
+from pithead.cli.trying import try_
 from pithead.client import ApiError, MinerClient
 from pithead.client.environment import checked_url
 
@@ -48,7 +49,7 @@ def miner() -> None:
 
 miner.add_command(earnings)
 miner.add_command(payout)
-for command in (set_, settings, pause, resume, doctor, dashboard, install_service, logs):
+for command in (try_, set_, settings, pause, resume, doctor, dashboard, install_service, logs):
     miner.add_command(command)
 
 
@@ -196,11 +197,13 @@ def run(
 
 
 async def _work(who: Registration, profile: str, runner: Any, models: list[str]) -> bool:
+    from pithead.agent import leftovers
     from pithead.agent.gpus import Sampler, look
     from pithead.agent.loop import Agent
     from pithead.agent.owner.governor import Governor
     from pithead.agent.record import Record
     from pithead.agent.spool import InUse, Spool
+    from pithead.agent.trial import remembered
     from pithead.client import AsyncMinerClient
 
     spool = Spool(registration.spool_of(who.miner_id))
@@ -222,6 +225,7 @@ async def _work(who: Registration, profile: str, runner: Any, models: list[str])
             telemetry=telemetry,
             governor=governor,
             record=record,
+            speeds=remembered(registration.speeds_file()),
         )
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, agent.interrupt)
@@ -229,6 +233,7 @@ async def _work(who: Registration, profile: str, runner: Any, models: list[str])
         loop.add_signal_handler(signal.SIGTERM, lambda: agent.interrupt(governor.owner.drain_seconds))
         try:
             with spool.lock(), _shown(record, governor.owner.metrics_port):
+                leftovers.clear()
                 return await agent.run()
         except InUse:
             fail(f"{who.miner_id} runs already on this machine; stop that one first, or register another --profile")

@@ -19,6 +19,7 @@ from pithead.wire.admin import (
     NewKey,
     Overview,
     Revoked,
+    TelemetryHistory,
 )
 from pithead.wire.jobs import ClientView, JobPage, JobView
 from pithead.wire.ledger import CheckProgress, LedgerCheck, LedgerEntry, LedgerPage, Statement, TransferView
@@ -142,6 +143,10 @@ class AdminClient(Keyed):
     def miner(self, miner_id: str) -> MinerDetail:
         """A miner, its work and its telemetry."""
         return self._run(calls.inspect_miner(miner_id))
+
+    def telemetry(self, miner_id: str, *, since: float | None = None, limit: int | None = None) -> TelemetryHistory:
+        """How a miner did, a sample a minute, from an instant on."""
+        return self._run(calls.miner_telemetry(miner_id, since, limit))
 
     def approve(self, miner_id: str) -> MinerView:
         """Let a pending or suspended miner work."""

@@ -64,6 +64,8 @@ class MinerOptions(TypedDict, total=False):
     max_concurrent: int
     models: list[str] | None
     draining: bool
+    #: Tokens a second, by model.
+    speeds: dict[str, float]
     payout_destination: str
 
 

@@ -88,6 +88,11 @@ def inspect_miner(miner_id: str) -> Call[admin.MinerDetail]:
     return answered(admin.MinerDetail, "inspect_miner", miner_id=miner_id)
 
 
+def miner_telemetry(miner_id: str, since: float | None, limit: int | None) -> Call[admin.TelemetryHistory]:
+    query = {"since": since, "limit": limit}
+    return answered(admin.TelemetryHistory, "miner_telemetry", miner_id=miner_id, query=query)
+
+
 def approve_miner(miner_id: str) -> Call[miners.MinerView]:
     return answered(miners.MinerView, "approve_miner", miner_id=miner_id)
 

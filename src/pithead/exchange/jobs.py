@@ -1,10 +1,11 @@
 """The client's side: submit, cancel."""
 
+import contextlib
 from collections.abc import Sequence
 
 import msgspec
 
-from pithead.core import money
+from pithead.core import estimates, money
 from pithead.core.errors import Fault, Invalid, JobArchived, JobFinished, NotFound, PaymentRequired
 from pithead.core.jobs import Event, Job, State, is_finished, is_held
 from pithead.core.leases import end_attempt
@@ -23,7 +24,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     price: float
     gpu_type: str
     gpu_count: int
-    estimated_time: float
+    #: Seconds; `None`: to be estimated.
+    estimated_time: float | None
     priority: int
     timeout: float | None
     attempt_timeout: float | None
@@ -52,7 +54,8 @@ def submit(
     for index, (order, job_id) in enumerate(zip(orders, ids, strict=True)):
         where = f"jobs[{index}]." if batch else ""
         try:
-            jobs.append(_job(owner, order, job_id, now, rules, where))
+            estimated = _estimated(tx, order) if order.estimated_time is None else order.estimated_time
+            jobs.append(_job(owner, order, estimated, job_id, now, rules, where))
         except Invalid as refusal:
             faults.extend(refusal.faults)
     if faults:
@@ -72,9 +75,25 @@ def submit(
     return queued
 
 
-def _job(owner: Client, order: Order, job_id: str, now: float, rules: Rules, where: str) -> Job:
+class _Asked(msgspec.Struct):
+    """What an input may say of the answer's length."""
+
+    max_tokens: int | None = None
+
+
+def _estimated(tx: Tx, order: Order) -> float:
+    """Seconds that the job should take, by what miners measured with its model."""
+    asked = _Asked()
+    # The input is the client's and the runner's affair: what cannot be read says nothing here.
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        asked = msgspec.json.decode(order.input, type=_Asked)
+    tokens = asked.max_tokens
+    return estimates.seconds(tokens if tokens is None or tokens > 0 else None, tx.speeds_of_model(order.model))
+
+
+def _job(owner: Client, order: Order, estimated: float, job_id: str, now: float, rules: Rules, where: str) -> Job:
     faults: list[Fault] = []
-    price, estimated_ms = 0, round(order.estimated_time * 1000)
+    price, estimated_ms = 0, round(estimated * 1000)
     try:
         price = micros(order.price, where + "price")
     except Invalid as refusal:

@@ -28,6 +28,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     keep_models: bool = False
     draining: bool | None = None
     payout_destination: str | None = None
+    #: Measured by the miner itself: model to tokens a second.
+    speeds: dict[str, float] | None = None
 
 
 class Beat(msgspec.Struct, frozen=True):
@@ -65,6 +67,8 @@ def register(
         registration,
     )  # fmt: skip
     tx.add_miner(miner)
+    if registration.speeds:
+        tx.set_speeds(seq, registration.speeds)
     tx.add_key(Key(digest(key), "miner", miner_id, now, None))
     return miner
 
@@ -76,6 +80,8 @@ def update(tx: Tx, miner_id: str, registration: Registration) -> Miner:
         raise Conflict("the miner is retired")
     changed = _with(miner, registration)
     tx.save_miner(changed)
+    if registration.speeds is not None:
+        tx.set_speeds(miner.seq, registration.speeds)
     tx.emit(MinerChanged(miner.seq))
     return changed
 

@@ -1,7 +1,7 @@
 """What the operations need of a store. Every store passes the same conformance suite (tests/store)."""
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -14,6 +14,9 @@ from pithead.core.money import Transfer
 from pithead.core.payouts import Payout
 from pithead.core.receipts import Receipt
 from pithead.exchange.events import Event
+
+#: Bytes of telemetry beyond which it is kept only until the next.
+LARGEST_TELEMETRY: Final = 16_384
 
 OwnerKind = Literal["miner", "client", "operator"]
 #: What earnings are added up by.
@@ -286,6 +289,18 @@ class Tx(Protocol):
     def miners_by_status(self) -> dict[str, int]: ...
     def set_telemetry(self, miner: int, now: float, body: bytes) -> None: ...
     def telemetry(self, miner: int) -> bytes | None: ...
+    def telemetry_since(self, miner: int, since: float, limit: int) -> list[tuple[float, bytes]]:
+        """When, to the minute, and what it was; the oldest first. What was larger than `LARGEST_TELEMETRY` was not kept."""
+
+    def prune_telemetry(self, before: float) -> int:
+        """Forget telemetry older than this instant; how many samples."""
+
+    def set_speeds(self, miner: int, speeds: Mapping[str, float]) -> None:
+        """In place of those that it had: model to tokens a second."""
+
+    def speeds_of_miner(self, miner: int) -> dict[str, float]: ...
+    def speeds_of_model(self, model: str) -> list[float]:
+        """Those of the miners that were admitted; of some, where there are more than a thousand."""
 
     # -- enrolment
     def add_enrollment_token(self, digest: bytes, uses: int, expires_at: float) -> None: ...

@@ -13,6 +13,8 @@ from pithead.exchange.rules import Rules
 GRACE = 6.0
 #: How many jobs one transaction takes on, so that it does not hold up those who wait for theirs.
 BATCH = 200
+#: Seconds for which telemetry is kept, a sample a minute: three days.
+TELEMETRY_TTL = 3 * 86_400.0
 
 
 class Swept(msgspec.Struct, frozen=True):
@@ -51,6 +53,7 @@ def sweep(tx: Tx, now: float, rules: Rules) -> Swept:
 def prune(tx: Tx, now: float, rules: Rules) -> None:
     """Forget what nobody will ask for any more."""
     tx.prune(now - rules.notice_ttl)
+    tx.prune_telemetry(now - TELEMETRY_TTL)
 
 
 def say_alive(tx: Tx, now: float) -> float:

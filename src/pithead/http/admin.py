@@ -1,7 +1,9 @@
 """The operator's side."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 import pithead
 from pithead.core.money import units
@@ -95,6 +97,23 @@ async def inspect_miner(call: Call) -> wire.MinerDetail:
         return shapes.miner_detail(tx, miner, presence.telemetry(miner) or tx.telemetry(miner.seq))
 
     return await call.exchange.peek(read)
+
+
+@handles("miner_telemetry")
+async def miner_telemetry(call: Call) -> wire.TelemetryHistory:
+    since, limit = float(call.query.get("since", 0)), int(call.query.get("limit", 1440))
+
+    def read(tx: Tx) -> wire.TelemetryHistory:
+        miner = miners.find(tx, call.path["miner_id"])
+        found = tx.telemetry_since(miner.seq, since, limit)
+        return wire.TelemetryHistory(
+            samples=[
+                wire.TelemetrySample(at=at, telemetry=msgspec.json.decode(body, type=dict[str, Any]))
+                for at, body in found
+            ]
+        )
+
+    return await call.exchange.read(read)
 
 
 @handles("approve_miner")

@@ -36,6 +36,7 @@ async def register(call: Call) -> Operation:
         price_per_hour=body.price_per_hour,
         max_concurrent=body.max_concurrent,
         models=None if body.models is None else frozenset(body.models),
+        speeds=body.speeds,
     )
     rules, token = call.exchange.rules, body.enrollment_token
 
@@ -60,6 +61,7 @@ async def update(call: Call) -> wire.MinerView:
             "max_concurrent",
             "draining",
             "payout_destination",
+            "speeds",
         )
         if (value := getattr(body, name)) is not UNSET
     }

@@ -55,6 +55,7 @@ def miner_detail(tx: Tx, miner: Miner, telemetry: bytes | None) -> admin.MinerDe
         jobs_assigned=tx.held_count(miner.seq),
         stats=stats(miner),
         telemetry=msgspec.json.decode(telemetry, type=dict[str, Any]) if telemetry else None,
+        speeds=tx.speeds_of_miner(miner.seq),
     )
 
 

@@ -108,6 +108,36 @@ ON CONFLICT (miner) DO UPDATE SET at = excluded.at, body = excluded.body
 -- The newest telemetry of a miner.
 SELECT body FROM telemetry WHERE miner = :miner
 
+-- name: add_telemetry
+-- Keep the first telemetry of each minute.
+INSERT INTO telemetry_history (miner, minute, body) VALUES (:miner, :minute, :body)
+ON CONFLICT (miner, minute) DO NOTHING
+
+-- name: telemetry_since
+-- A miner's telemetry from a minute on, the oldest first.
+SELECT minute, body FROM telemetry_history WHERE miner = :miner AND minute >= :minute ORDER BY minute LIMIT :limit
+
+-- name: prune_telemetry
+-- Forget telemetry from before a minute.
+DELETE FROM telemetry_history WHERE minute < :minute
+
+-- name: forget_speeds
+-- Forget what a miner measured.
+DELETE FROM speeds WHERE miner = :miner
+
+-- name: add_speed
+-- A miner measured its speed with a model.
+INSERT INTO speeds (miner, model, tokens_per_second) VALUES (:miner, :model, :speed)
+
+-- name: speeds_of_miner
+-- What a miner measured.
+SELECT model, tokens_per_second FROM speeds WHERE miner = :miner ORDER BY model
+
+-- name: speeds_of_model
+-- What the miners that may work measured with a model.
+SELECT s.tokens_per_second FROM speeds s JOIN miners m ON m.seq = s.miner
+WHERE s.model = :model AND m.admission = 'admitted' LIMIT 1000
+
 -- name: add_enrollment_token
 -- Store the digest of an enrolment token.
 INSERT INTO enrollment_tokens (digest, uses, expires_at) VALUES (:digest, :uses, :expires_at)

@@ -3,6 +3,7 @@
 What differs between databases is not here but in the queries that are given to it (`store.queries`).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -18,6 +19,7 @@ from pithead.core.money import Transfer
 from pithead.core.payouts import Payout
 from pithead.exchange.events import Event
 from pithead.exchange.ports import (
+    LARGEST_TELEMETRY,
     Archived,
     AuditRecord,
     Client,
@@ -228,6 +230,26 @@ class SqlTx(LedgerReads):
 
     def set_telemetry(self, miner: int, now: float, body: bytes) -> None:
         self._do("set_telemetry", miner=miner, now=now, body=body)
+        if len(body) <= LARGEST_TELEMETRY:
+            self._do("add_telemetry", miner=miner, minute=int(now // 60), body=body)
+
+    def telemetry_since(self, miner: int, since: float, limit: int) -> list[tuple[float, bytes]]:
+        rows = self._all("telemetry_since", miner=miner, minute=math.ceil(since / 60), limit=limit)
+        return [(60.0 * row[0], row[1]) for row in rows]
+
+    def prune_telemetry(self, before: float) -> int:
+        return self._do("prune_telemetry", minute=int(before // 60))
+
+    def set_speeds(self, miner: int, speeds: Mapping[str, float]) -> None:
+        self._do("forget_speeds", miner=miner)
+        for model, speed in speeds.items():
+            self._do("add_speed", miner=miner, model=model, speed=speed)
+
+    def speeds_of_miner(self, miner: int) -> dict[str, float]:
+        return dict(self._all("speeds_of_miner", miner=miner))
+
+    def speeds_of_model(self, model: str) -> list[float]:
+        return [row[0] for row in self._all("speeds_of_model", model=model)]
 
     def telemetry(self, miner: int) -> bytes | None:
         row = self._one("telemetry", miner=miner)

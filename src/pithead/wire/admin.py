@@ -47,6 +47,22 @@ class MinerDetail(MinerView):
     jobs_assigned: int
     stats: Stats
     telemetry: dict[str, Any] | None
+    #: Tokens a second that it measured, by model.
+    speeds: dict[str, float]
+
+
+class TelemetrySample(Answer):
+    """What a miner reported of itself."""
+
+    #: To the minute.
+    at: Instant
+    telemetry: dict[str, Any]
+
+
+class TelemetryHistory(Answer):
+    """The first report of each minute of the last three days, the oldest first."""
+
+    samples: list[TelemetrySample]
 
 
 class MinerPage(Answer):

@@ -164,6 +164,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _e("list_miners", "GET", "/v1/admin/miners", "operator", "All miners", admin.MinerPage,
        problems=(422,), query=(Query("status", "string", "Only miners in this state.", choices=_MINER_STATES), _LIMIT, _CURSOR)),
     _e("inspect_miner", "GET", "/v1/admin/miners/{miner_id}", "operator", "A miner, its work and its telemetry", admin.MinerDetail),
+    _e("miner_telemetry", "GET", "/v1/admin/miners/{miner_id}/telemetry", "operator", "How a miner did, a sample a minute",
+       admin.TelemetryHistory, problems=(422,), query=(
+           Query("since", "number", "From this instant on.", 0, 1e12), Query("limit", "integer", "How many at the most.", 1, 4320))),
     _e("approve_miner", "POST", "/v1/admin/miners/{miner_id}/approve", "operator", "Let a pending or suspended miner work",
        miners.MinerView, problems=(409,)),
     _e("suspend_miner", "POST", "/v1/admin/miners/{miner_id}/suspend", "operator", "Give a miner no more jobs; what it holds it may finish",

@@ -20,8 +20,8 @@ class SubmitJob(StrictRequest):
     #: The type of GPU it needs, or `any`.
     gpu_type: Slug = "any"
     gpu_count: GpuCount = 1
-    #: Seconds the work should take on the machine asked for. A miner is offered the job when `price` covers this time at its own price.
-    estimated_time: Seconds = 60.0
+    #: Seconds the work should take on the machine asked for. A miner is offered the job when `price` covers this time at its own price. Absent: estimated from `max_tokens` of the input and what miners measured with the model; 60 where none did.
+    estimated_time: Seconds | None = None
     #: Higher goes first.
     priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
     #: Seconds from now in which the job must be completed; after that it expires and the money goes back. Absent: the setting `jobs.timeout`.

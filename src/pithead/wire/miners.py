@@ -29,6 +29,10 @@ FailureKind = Literal[
 ]
 MaxConcurrent = Annotated[int, Meta(ge=1, le=10_000)]
 Models = Annotated[list[Model], Meta(max_length=1000)]
+Speeds = Annotated[
+    dict[Model, Annotated[float, Meta(gt=0, le=1e9)]],
+    Meta(max_length=1000, description="Tokens a second that the miner measured, by model."),
+]
 
 
 class RegisterMiner(OpenRequest):
@@ -46,6 +50,8 @@ class RegisterMiner(OpenRequest):
     max_concurrent: MaxConcurrent
     #: The models it has. Absent: it takes any.
     models: Models | None = None
+    #: What it measured of itself; jobs whose clients name no `estimated_time` are estimated by it.
+    speeds: Speeds | None = None
     #: Needed where the coordinator's `enrollment` is `token`.
     enrollment_token: str | None = None
 
@@ -71,6 +77,8 @@ class UpdateMiner(OpenRequest):
     models: Models | None | UnsetType = UNSET
     #: True: finish what is held and take nothing new. False: take jobs again.
     draining: bool | UnsetType = UNSET
+    #: In place of those that it told before.
+    speeds: Speeds | UnsetType = UNSET
     #: Where payouts are sent. Changing it does not redirect a payout that was requested before.
     payout_destination: Destination | UnsetType = UNSET
 

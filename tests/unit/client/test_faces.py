@@ -67,6 +67,7 @@ ADMIN_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "mark_payout_paid": ("mark_payout_paid", ("p_1", "ref 1", "thanks"), {}),
     "list_miners": ("miners", (), {"status": "active", "limit": 3, "cursor": "c"}),
     "inspect_miner": ("miner", ("m_1",), {}),
+    "miner_telemetry": ("telemetry", ("m_1",), {"since": 5, "limit": 3}),
     "approve_miner": ("approve", ("m_1",), {}),
     "suspend_miner": ("suspend", ("m_1", "noise"), {}),
     "retire_miner": ("retire", ("m_1",), {}),

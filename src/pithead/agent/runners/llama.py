@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pithead.agent import leftovers
 from pithead.agent.gpus import cores
 from pithead.agent.runners.answers import document, presentable
 from pithead.agent.runners.base import Report, RunFailed, RunResult
@@ -189,7 +190,7 @@ class _Child:
     async def start(cls, path: Path, options: Options, threads: int) -> _Child:
         """Start one, and have it load the model. Raises `RunFailed`."""
         # llama.cpp insists on listening. The socket gets a name here for as long as loading takes: nobody else can reach it.
-        with tempfile.TemporaryDirectory(prefix="pithead-") as folder:
+        with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as folder:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "pithead.agent.runners.llama_child", str(os.getpid())),
                 stdin=asyncio.subprocess.PIPE,
