@@ -164,6 +164,7 @@ def show_miner(miner_id: str) -> None:
             jobs_done=f"{done.total_jobs}, {done.success_rate:.1%} completed, {done.average_completion_time:g} s each",
             earned=f"{done.earnings:f} ({done.earnings_per_gpu_hour:g} per GPU-hour)",
             telemetry=msgspec.json.encode(view.telemetry).decode() if view.telemetry else None,
+            tokens_per_second=", ".join(f"{model} {speed:g}" for model, speed in view.speeds.items()) or None,
         )
 
     emit(view, show)

@@ -27,7 +27,7 @@ MINER: dict[str, Any] = {
     "miner_id": "miner_1", "name": "rig", "gpu_type": "v100", "gpu_count": 2, "location": "cellar",
     "price_per_hour": 0.05, "max_concurrent": 4, "models": ["gpt2"], "status": "active", "created_at": 1.7e9,
     "last_seen_at": None, "limits": {"requests_per_minute": 7, "job_operations_per_minute": None},
-    "payout_destination": "DE00 1234", "jobs_assigned": 1, "telemetry": {"load": 0.5},
+    "payout_destination": "DE00 1234", "jobs_assigned": 1, "telemetry": {"load": 0.5}, "speeds": {"gpt2": 40.5},
     "stats": {"total_jobs": 100, "success_rate": 0.98, "average_completion_time": 600, "earnings": 50.5,
               "earnings_per_gpu_hour": 0.05},
 }  # fmt: skip
