@@ -46,7 +46,7 @@ async def test_a_job_submitted_at_one_wakes_a_miner_that_waits_at_another(pair: 
 
 async def _waits(pair: Pair) -> bool:
     await asyncio.sleep(0)
-    return bool(pair.b.application.coordinator._offer_waiters)
+    return len(pair.b.application.coordinator.waiting) > 0
 
 
 async def test_a_job_completed_at_one_answers_a_client_that_waits_at_another(pair: Pair) -> None:

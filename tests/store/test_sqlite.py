@@ -161,7 +161,6 @@ SCANS: Final = {
     "has_operator_key": "once, at the start",
     "data_keys": "once, at the start, and few",
     "signing_keys": "few",
-
     "count_blobs": "while results are encrypted or decrypted",
     "extend_miners": "once, at the start",
     "ledger_sum": "the check of the ledger reads all of it",

@@ -74,7 +74,7 @@ class Coordinator:
         self._keys = Keys()
         self._client_ids: dict[int, str] = {}
         self._job_waiters: dict[str, set[asyncio.Future[None]]] = {}
-        self._waiting = Waiting(self._is_ready)
+        self.waiting = Waiting(self._is_ready)
         self._filling: asyncio.Future[None] | None = None
         #: Where others use the database too: the news of its jobs, those that came while the board is set up, whether some
         #: may have been missed, and when the queue was last counted.
@@ -124,7 +124,7 @@ class Coordinator:
     def stop(self) -> None:
         """Let everybody who waits go, so that an orderly stop need not wait for them."""
         self._stopping = True
-        self._waiting.wake_all()
+        self.waiting.wake_all()
         for future in [f for waiters in self._job_waiters.values() for f in waiters]:
             _resolve(future)
 
@@ -186,7 +186,7 @@ class Coordinator:
         if news.joined:
             self.board.add(job, now)
             if job.not_before <= now:
-                self._waiting.wake_for(job, now)
+                self.waiting.wake_for(job, now)
 
     def _job_changed(self, before: Job | None, after: Job, now: float) -> None:
         if before is not None and before.state is State.QUEUED:
@@ -194,7 +194,7 @@ class Coordinator:
         if after.state is State.QUEUED:
             self.board.add(after, now)
             if after.not_before <= now:
-                self._waiting.wake_for(after, now)
+                self.waiting.wake_for(after, now)
         if before is None or before.state is not after.state:
             for future in self._job_waiters.get(after.id, ()):
                 _resolve(future)
@@ -247,7 +247,7 @@ class Coordinator:
             finally:
                 self.board.fill(kind, found, last=last)
             if found:
-                self._waiting.wake_for(found[0], self._clock())
+                self.waiting.wake_for(found[0], self._clock())
 
     async def _keep_count(self) -> None:
         """Set right what came out of count: news of other coordinators can be late, or of what was counted already."""
@@ -304,7 +304,7 @@ class Coordinator:
             return offered
         miner = (await self._known(miner_id, self._clock())).miner
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ticket = self._waiting.add(miner, partial(_resolve, future))
+        ticket = self.waiting.add(miner, partial(_resolve, future))
         try:
             # Looked at again now that it waits: a job that came since the first look has woken nobody.
             offered = await self._offers(miner_id, limit)
@@ -312,7 +312,7 @@ class Coordinator:
                 return offered
             await asyncio.wait([future], timeout=wait)
         finally:
-            self._waiting.remove(ticket)
+            self.waiting.remove(ticket)
         return await self._offers(miner_id, limit)
 
     async def client_ids(self, jobs: Sequence[Job]) -> Mapping[int, str]:
@@ -365,12 +365,12 @@ class Coordinator:
         await self.write_down()
         now = self._clock()
         for job in self.board.wake(now):
-            self._waiting.wake_for(job, now)
+            self.waiting.wake_for(job, now)
         await self._keep_count()
         if self._filling is None:
             await self._feed()
         # What nobody of those that were woken took.
-        self._waiting.recheck(lambda miner: bool(self.board.best(miner, now, 1)))
+        self.waiting.recheck(lambda miner: bool(self.board.best(miner, now, 1)))
         while await self._database.due(self._clock()):
             swept = await self.run(lambda tx, at: upkeep.sweep(tx, at, self.rules))
             _report(swept.made_good)

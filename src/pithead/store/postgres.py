@@ -161,7 +161,6 @@ def write(connection: psycopg.Connection, operation: Callable[[PostgresTx], T]) 
     return outcome, tx.events
 
 
-
 class IdleStore:
     """A database that no coordinator uses, and that none begins to use before it is closed."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from decimal import Decimal
 from email.utils import formatdate
@@ -146,6 +148,25 @@ def test_the_last_lines_of_the_log_are_shown(run: Any, refused: Any, registered:
     file.parent.mkdir(parents=True)
     file.write_text("one\ntwo\nth\x1b[31mree\n")
     assert run("miner", "logs", "-n", "2").stdout == "two\nth\N{REPLACEMENT CHARACTER}[31mree\n"
+
+
+def test_the_log_is_followed_over_its_files(registered: Path) -> None:
+    file = registration.log_file("miner_1")
+    file.parent.mkdir(parents=True)
+    file.write_text("before\n")
+    command = [sys.executable, "-m", "pithead.cli.main", "miner", "logs", "--follow", "-n", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "before\n"
+            with file.open("a") as log:
+                log.write("more\n")
+            assert process.stdout.readline() == "more\n"
+            file.rename(file.with_name("agent.log.1"))
+            file.write_text("another file\n")
+            assert process.stdout.readline() == "another file\n"
+        finally:
+            process.kill()
 
 
 def shown(file: Path | None) -> Record:
