@@ -253,9 +253,11 @@ def test_it_has_no_rights_no_terminal_and_nothing_of_the_agents_open(who: Who) -
 def test_what_it_says_is_bounded(who: Who) -> None:
     loud = sh("yes", limits=replace(SMALL, output=100_000))
     complaining = sh("yes complaint | head -c 20000000 >&2; echo fine")
-    first, second = run(who, loud, complaining)
+    endless = sh("yes & yes >&2", limits=replace(SMALL, output=MIB * 4096, memory=256 * MIB, seconds=0.3))
+    first, second, third = run(who, loud, complaining, endless)
     assert (first.stopped, len(first.output)) == ("output", 100_000)
     assert (second.output, len(second.complaint)) == (b"fine\n", 4096)
+    assert (third.stopped, len(third.complaint)) == ("timeout", 4096)
 
 
 @everybody

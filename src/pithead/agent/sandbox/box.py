@@ -200,6 +200,9 @@ class _Box:
         self._first: tuple[int, int] | None = None
         self._finding: asyncio.Task[None] | None = None
         self._stopped: Stopped | None = None
+        #: What it writes to standard output and to standard error. Both are read to their end in any case: asyncio takes no
+        #: process for ended whose pipes are full.
+        self._readers: tuple[asyncio.Task[bytes], asyncio.Task[str]]
 
     async def run(self, line: list[str], passed: tuple[int, ...], user: int | None) -> Outcome:
         began = time.monotonic()
@@ -229,26 +232,26 @@ class _Box:
             # What is read from them then ends where bubblewrap, or we, end.
             self._info.far.close()
             self._gate.near.close()
-        output, complaint = self._monitor.stdout, self._monitor.stderr
-        assert output is not None and complaint is not None
-        hearing = asyncio.create_task(_end_of(complaint))
-        try:
-            await self._set_up()
-            data = await self._heard(output)
-            status = await self._monitor.wait()
-            said = await hearing
-            # Only what it makes of its own program's name could pass for this.
-            if status == 1 and said.startswith("bwrap: "):
-                raise Unavailable(said.strip())
-            if self._group is not None and self._group.out_of_memory():
-                await self._stop("out_of_memory")
-            return Outcome(status, data, said, self._stopped, time.monotonic() - began)
-        finally:
-            hearing.cancel()
+            output, complaint = self._monitor.stdout, self._monitor.stderr
+            assert output is not None and complaint is not None
+            self._readers = asyncio.create_task(self._first_of(output)), asyncio.create_task(_end_of(complaint))
+        await self._set_up()
+        await self._lasts(self._monitor)
+        data, said = await self._readers[0], await self._readers[1]
+        status = await self._monitor.wait()
+        # Only what it makes of its own program's name could pass for this.
+        if status == 1 and said.startswith("bwrap: "):
+            raise Unavailable(said.strip())
+        if self._group is not None and self._group.out_of_memory():
+            self._kill("out_of_memory")
+        return Outcome(status, data, said, self._stopped, time.monotonic() - began)
 
     async def _set_up(self) -> None:
         """Have the sandbox made, and its first process in the group. What fails, bubblewrap says on standard error."""
-        await asyncio.shield(self._found())
+        try:
+            await asyncio.shield(self._found())
+        except TimeoutError:
+            raise Unavailable(f"it was not made within {_PATIENCE:g} s") from None
         if self._first is not None and self._group is not None:
             # The first one first: what it starts from then on is in the group, and what it has started is found.
             with contextlib.suppress(ProcessLookupError):
@@ -273,26 +276,27 @@ class _Box:
             with contextlib.suppress(ProcessLookupError):
                 self._first = first, os.pidfd_open(first)
 
-    async def _heard(self, output: asyncio.StreamReader) -> bytes:
-        """What it writes, until it closes it or is ended."""
+    async def _first_of(self, output: asyncio.StreamReader) -> bytes:
+        """What it writes, up to the limit; more than that ends it."""
         data = bytearray()
+        while chunk := await output.read(1 << 16):
+            data += chunk
+            if len(data) > self._limits.output:
+                del data[self._limits.output :]
+                self._kill("output")
+        return bytes(data)
+
+    async def _lasts(self, monitor: asyncio.subprocess.Process) -> None:
+        """Until it ends, or its limits do it. It may have closed its output, and go on."""
         watch = asyncio.create_task(self._watch())
         try:
             async with asyncio.timeout(self._limits.seconds):
-                while chunk := await output.read(1 << 16):
-                    data += chunk
-                    if len(data) > self._limits.output:
-                        del data[self._limits.output :]
-                        await self._stop("output")
-                        break
-                # It may have closed its output, and go on.
-                assert self._monitor is not None
-                await self._monitor.wait()
+                await monitor.wait()
         except TimeoutError:
-            await self._stop("timeout")
+            self._kill("timeout")
+            await monitor.wait()
         finally:
             watch.cancel()
-        return bytes(data)
 
     async def _watch(self) -> None:
         """End all of a job that is out of memory; the kernel may have picked one of its processes only."""
@@ -300,7 +304,7 @@ class _Box:
             if await self._is_out_of_memory():
                 break
             await asyncio.sleep(_LOOK)
-        await self._stop("out_of_memory")
+        self._kill("out_of_memory")
 
     async def _is_out_of_memory(self) -> bool:
         if self._group is not None:
@@ -310,23 +314,24 @@ class _Box:
             self._first is not None and await asyncio.to_thread(processes.memory, self._first[0]) > self._limits.memory
         )
 
-    async def _stop(self, why: Stopped) -> None:
+    def _kill(self, why: Stopped | None = None) -> None:
+        """With its first process all of a sandbox ends."""
         self._stopped = self._stopped or why
-        await self.end()
-
-    async def end(self) -> None:
-        """Kill it. With its first process all of a sandbox ends, and that end is waited for."""
-        monitor = self._monitor
-        if monitor is None:
-            return
-        with contextlib.suppress(TimeoutError):
-            await self._found()
         with contextlib.suppress(ProcessLookupError):
             if self._first is not None:
                 signal.pidfd_send_signal(self._first[1], signal.SIGKILL)
-            elif monitor.returncode is None:
-                monitor.kill()
-        await monitor.wait()
+            elif self._monitor is not None and self._monitor.returncode is None:
+                self._monitor.kill()
+
+    async def end(self) -> None:
+        """Kill it, and wait for its end."""
+        if self._monitor is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            await self._found()
+        self._kill()
+        await self._monitor.wait()
+        await asyncio.wait(self._readers)
         if self._first is not None:
             (_, descriptor), self._first = self._first, None
             try:

@@ -103,7 +103,9 @@ class Separate:
     def remove(self) -> None:
         """Implements `Group`."""
         for folder in self._folders():
-            folder.rmdir()
+            # Asked again, since one of the others was in use.
+            with contextlib.suppress(FileNotFoundError):
+                folder.rmdir()
 
     def _folders(self) -> Iterator[Path]:
         yield from (self.memory, self.pids)
