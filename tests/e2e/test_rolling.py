@@ -7,11 +7,15 @@ import signal
 import socket
 from pathlib import Path
 
+import httpx
+import psycopg
 from tests.e2e.balancer import Balancer
 from tests.e2e.processes import Running
-from tests.http.exchange import Api, Client, Miner, body, connect, hash_of
+from tests.http.exchange import Api, Client, Miner, body, connect, hash_of, problem
 from tests.http.server import OPERATOR_KEY, UNLIMITED
 from tests.postgres import Server
+
+from pithead.store.postgres import LOCKS, MIGRATING
 
 ROUNDS = 2
 PRICE = 0.05
@@ -146,3 +150,29 @@ async def test_what_is_asked_while_it_drains_is_answered(tmp_path: Path) -> None
             assert body(answer)["jobs"] == []
             assert answer.headers["connection"] == "close"
         assert await asyncio.to_thread(running.ended) == 0
+
+
+async def test_while_it_waits_for_another_s_migration_it_says_so_and_can_be_stopped(
+    tmp_path: Path, postgres: Server
+) -> None:
+    port = free_port()
+    where = {"PITHEAD_DATABASE": postgres.url(postgres.create())}
+    with contextlib.ExitStack() as stack:
+        migrating = stack.enter_context(psycopg.connect(where["PITHEAD_DATABASE"], autocommit=True))
+        migrating.execute("SELECT pg_advisory_lock(%s, %s)", (LOCKS, MIGRATING))
+        running = stack.enter_context(Running("serve", "--port", str(port), "--data", str(tmp_path), **where))
+        async with connect(f"http://127.0.0.1:{port}", OPERATOR_KEY) as api, asyncio.timeout(30):
+            while (answer := await asked(api)) is None:
+                pass
+            assert problem(answer, 503)["detail"] == "the coordinator is starting"
+            assert (await api.http.get("/healthz")).status_code == 200
+            assert problem(await api.http.get("/v1/jobs"), 503)["detail"] == "the coordinator is starting"
+        running.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(running.ended) == 0
+
+
+async def asked(api: Api) -> httpx.Response | None:
+    try:
+        return await api.http.get("/readyz")
+    except httpx.ConnectError:
+        return None

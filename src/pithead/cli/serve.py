@@ -34,6 +34,8 @@ class _Server(uvicorn.Server):
         self._door = door
         self._drain = drain
         self.listening = asyncio.Event()
+        #: Whether the database is open and up to date.
+        self.opened = False
         #: What is served, once it is there.
         self.application: Application | None = None
 
@@ -51,6 +53,10 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop: on SIGTERM after the drain, on SIGINT or on a second signal at once."""
+        if not self.opened:
+            # A thread waits for the database, or for another's migration, and cannot be told to stop. A migration of its
+            # own is a transaction, which is undone.
+            os._exit(0)
         drains = sig == signal.SIGTERM and self._drain and self.application is not None and not self._door.draining
         self._door.drain()
         if drains:
@@ -117,19 +123,14 @@ async def run(settings: Settings, sockets: list[socket.socket]) -> None:
     )
     server = _Server(config, door, settings.http.drain)
     serving = asyncio.create_task(server.serve(sockets), name="server")
+    working = asyncio.create_task(_work(settings, server, door, serving), name="coordinator")
     try:
-        await server.listening.wait()
-        # In a thread, as migrations may take long: who asks meanwhile is told that it starts.
-        application = await asyncio.to_thread(Application, settings, door=door)
-        async with application.running():
-            server.application = application
-            if application.new_operator_key:
-                # Standard output: whoever starts it by hand sees it, and a log collector of standard error does not.
-                click.echo(f"operator key (shown once, keep it): {application.new_operator_key}")
-            if not server.should_exit:
-                server.say_where()
-            _spare_the_collector()
-            await serving
+        await asyncio.wait([serving, working], return_when=asyncio.FIRST_COMPLETED)
+        if server.application is None:
+            # Told to stop while it starts: a database that does not answer is not waited for.
+            working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await working
     finally:
         server.should_exit = True
         await serving
@@ -144,6 +145,23 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+async def _work(settings: Settings, server: _Server, door: Door, serving: asyncio.Task[None]) -> None:
+    """Open the coordinator, and keep it open until the server has ended. Raises `StoreError`."""
+    await server.listening.wait()
+    # In a thread, as migrations may take long: who asks meanwhile is told that it starts.
+    application = await asyncio.to_thread(Application, settings, door=door)
+    server.opened = True
+    async with application.running():
+        server.application = application
+        if application.new_operator_key:
+            # Standard output: whoever starts it by hand sees it, and a log collector of standard error does not.
+            click.echo(f"operator key (shown once, keep it): {application.new_operator_key}")
+        if not server.should_exit:
+            server.say_where()
+        _spare_the_collector()
+        await serving
 
 
 @click.command()
