@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -26,6 +27,8 @@ def address() -> Iterator[str]:
     with subprocess.Popen(
         [sys.executable, "-m", "tests.agent.openai_server"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        # Its threads would spin, and the other model's wait for them.
+        env=os.environ | {"OMP_WAIT_POLICY": "passive"},
     ) as process:  # fmt: skip
         assert process.stdin is not None and process.stdout is not None
         yield process.stdout.readline().strip() + "/v1"
