@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 from pathlib import Path
@@ -66,10 +67,11 @@ class Load:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody has, and that the system gives to no outgoing connection while its owner is down."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", secrets.randbelow(20_000) + 10_000))
+            return int(probe.getsockname()[1])
 
 
 async def check(api: Api, load: Load) -> None:
