@@ -61,9 +61,12 @@ def test_a_group_with_other_processes_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_empty_groups_of_an_agent_that_was_killed_are_removed(tmp_path: Path) -> None:
-    left, used = tmp_path / "memory" / "a" / "pithead-job-1", tmp_path / "memory" / "pithead-job-2"
-    for folder in (left, used / "busy"):
+    gone = 2**31  # No process has such a number.
+    left, used = tmp_path / "memory" / "a" / f"pithead-job-{gone}-1", tmp_path / "memory" / f"pithead-job-{gone}-2"
+    fresh = tmp_path / "memory" / f"pithead-job-{os.getpid()}-3"
+    for folder in (left, used / "busy", fresh):
         folder.mkdir(parents=True)
     cgroups.remove_left(tmp_path)
     assert not left.exists()
     assert used.exists()
+    assert fresh.exists(), "its agent lives, and is about to put a job into it"

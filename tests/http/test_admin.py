@@ -66,6 +66,7 @@ async def test_inspecting_a_miner(world: World) -> None:
     shown = body(await world.operator.get(f"/miners/{miner.id}"))
     assert shown == body(await miner.get()) | {
         "jobs_assigned": 1, "telemetry": {"temperature": 61.5}, "stats": await miner.stats(),
+        "speeds": {},
     }  # fmt: skip
     problem(await world.operator.get("/miners/miner_unknown"), 404)
 

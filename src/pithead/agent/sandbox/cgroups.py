@@ -115,7 +115,8 @@ class Separate:
 
 def create(limits: Limits, root: Path = ROOT, process: str = "self") -> Group | None:
     """A new group with these limits, for memory and processes at the least; `None` where there can be none."""
-    name = f"{_PREFIX}{secrets.token_hex(8)}"
+    # With the agent's number, so that another agent's start does not take a group that has no process yet for one left.
+    name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
     made: list[Path] = []
 
     def make(folder: Path) -> Path:
@@ -146,9 +147,12 @@ def create(limits: Limits, root: Path = ROOT, process: str = "self") -> Group | 
 
 
 def remove_left(root: Path = ROOT) -> None:
-    """Remove empty groups of an agent that was killed. Those that are in use stay."""
+    """Remove empty groups of an agent that was killed. Those of agents that live stay, and those that are in use."""
     for folder in (root, *(root / one for one in ("memory", "pids", "cpu"))):
         for left in folder.rglob(f"{_PREFIX}*") if folder.is_dir() else ():
+            agent = left.name.removeprefix(_PREFIX).partition("-")[0]
+            if Path(f"/proc/{agent}").exists():
+                continue
             with contextlib.suppress(OSError):
                 left.rmdir()
 
