@@ -24,6 +24,7 @@ from pithead.exchange.retention import Retention
 from pithead.exchange.rules import Rules
 from pithead.http.api import Services
 from pithead.http.app import build
+from pithead.http.limits import Limiter, SharedLimiter, redis_storage
 from pithead.settings import Settings, SettingsError
 from pithead.store.cipher import check
 from pithead.store.clock import DatabaseClock
@@ -33,6 +34,7 @@ from pithead.store.keyring import Keyring, new_wrapped_key
 from pithead.store.keys import DatabaseKey, find_key
 from pithead.store.migrate import migrate_postgres
 from pithead.store.places import open_blobs
+from pithead.store.rates import RateStorage
 from pithead.store.recrypt import leftovers
 from pithead.store.sealed import SealedBlobs
 from pithead.store.shared import Shared
@@ -100,6 +102,18 @@ def blobs_of(settings: Settings) -> Blobs:
         ) from error
 
 
+def limiter_of(settings: Settings) -> Limiter | SharedLimiter:
+    """Where requests are counted. Raises `SettingsError`."""
+    where = settings.rate_limits.storage or ("database" if settings.database else "memory")
+    if where == "memory":
+        return Limiter()
+    if where != "database":
+        return SharedLimiter(redis_storage(where))
+    if not settings.database:
+        raise SettingsError("rate_limits.storage is database, and the setting database is empty; set it, or leave both")
+    return SharedLimiter(RateStorage(settings.database))
+
+
 def _minimum(value: float) -> int:
     try:
         return micros(value, "payouts.minimum")
@@ -162,8 +176,9 @@ class Application:
         self.database: Embedded | Shared
         self.retention = Retention(self.coordinator, self.blobs)
         self.collector = Collector(self.coordinator, self.blobs, settings.results.orphan_after)
+        self._limiter = limiter_of(settings)
         services = Services(self.coordinator, self.blobs, settings.http.max_body_bytes, settings.http.max_result_bytes)
-        self.asgi: ASGIApp = build(services, settings.rate_limits)
+        self.asgi: ASGIApp = build(services, settings.rate_limits, self._limiter)
         self._care: asyncio.Task[None] | None = None
         #: When it last said that it is up, by the monotonic clock.
         self._alive_said = float("-inf")
@@ -178,6 +193,7 @@ class Application:
     async def running(self, *, care: bool = True) -> AsyncIterator["Application"]:
         """Open for business; on leaving, an orderly stop. `care=False`: the caller sweeps (a test that moves the clock)."""
         coordinator = self.coordinator
+        self._limiter.open()
         if url := self.settings.database:
             self.database = Shared(
                 url, self._database_clock, coordinator.on_events, coordinator.on_heard, coordinator.on_gap
@@ -188,6 +204,8 @@ class Application:
             await coordinator.start(self.database)
             await self._fill_keyring()
             self._signer.open(None if self._key is None else self._keyring)
+            signer = self._signer
+            await coordinator.run(lambda tx, now: tx.add_signing_key(signer.key_id, signer.public_key, now))
             await self._check_blobs()
             # Last of all: a key that was made is shown once, and only by a start that succeeds.
             await self._settle_operator_key()
@@ -207,6 +225,7 @@ class Application:
                 # On a full disk too the rest of the stop is in order; the next start finds an older note.
                 _log.warning("could not note when this coordinator stopped: %s", error)
             await self.database.close()
+            self._limiter.close()
             self._keyring.drop()
             if self._key is not None:
                 self._key.wipe()

@@ -5,6 +5,7 @@ the TOML file, else it has its default. `pithead settings` prints each with its 
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -47,6 +48,14 @@ class RateLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, _about("Of those, how many may accept, complete, fail or release a job.", ge=0)
     ] = 10
     registrations_per_minute: Annotated[int, _about("Registrations a minute from one address.", ge=0)] = 60
+    storage: Annotated[
+        str,
+        _about(
+            "Where requests are counted: `memory`, for one coordinator; `database`; or `redis://…` or `valkey://…`. Where it "
+            "is not set, the `database` if that is PostgreSQL, and else the `memory`.",
+            pattern=r"^(memory|database|(rediss?|valkeys?)://\S+)?$(?!\n)",
+        ),
+    ] = ""
     client_requests_per_minute: Annotated[int, _about("Requests a minute that one client may make.", ge=0)] = 0
 
 
@@ -211,7 +220,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 #: Settings that are never printed.
-SECRETS: Final = frozenset({"operator_key", "db_encryption_key", "database"})
+SECRETS: Final = frozenset({"operator_key", "db_encryption_key"})
+#: Settings that may hold a password: they are printed without it.
+URLS: Final = frozenset({"database", "rate_limits.storage"})
 #: Settings that a file must not hold: it may lie beside what they protect.
 NOT_IN_FILES: Final = frozenset({"db_encryption_key"})
 
@@ -329,7 +340,7 @@ def _convert(option: Option, value: Any, where: str, *, strict: bool) -> Any:
     try:
         return msgspec.convert(value, option.type, strict=strict)
     except msgspec.ValidationError as error:
-        shown = "" if option.name in SECRETS else f" ({value!r})"
+        shown = "" if option.name in SECRETS | URLS else f" ({value!r})"
         raise SettingsError(f"{where}{shown}: {error}; its meaning: {option.meaning}") from None
 
 
@@ -347,6 +358,11 @@ def _build(values: Mapping[str, Any]) -> Settings:
             branch = branch.setdefault(part, {})
         branch[last] = value
     return msgspec.convert(tree, Settings)
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be printed."""
+    return re.sub(r"(?<=://)([^:@/]*):.*@", r"\1:***@", re.sub(r"(password=)[^&\s]*", r"\1***", url))
 
 
 def value_of(settings: Settings, name: str) -> Any:

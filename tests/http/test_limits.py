@@ -122,8 +122,9 @@ async def test_the_limit_of_registrations_is_by_address(default_url: str) -> Non
 
 
 async def test_the_window_moves(open_world: OpenWorld) -> None:
+    """By this machine's clock, which the test moves; that of a database has a test of its own (tests/store)."""
     with time_machine.travel(1_800_000_000, tick=False) as time:
-        async with open_world(limits=True) as world:
+        async with open_world(limits=True, rate_limits={"storage": "memory"}) as world:
             miner = await world.miner()
             for _ in range(5):
                 problem(await miner.accept("job_unknown"), 404)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pithead.store import tx
-from pithead.store.queries import POSTGRES, SHARED, SQLITE, load, setting
+from pithead.store.queries import COORDINATORS, POSTGRES, SHARED, SQLITE, load, setting
 
 
 def entries(file: str) -> list[tuple[str, list[str]]]:
@@ -17,7 +17,7 @@ def entries(file: str) -> list[tuple[str, list[str]]]:
     return [(part.splitlines()[0], part.splitlines()[1:]) for part in parts]
 
 
-@pytest.mark.parametrize("file", [*SHARED, "queries_postgres.sql", "queries_coordinators.sql"])
+@pytest.mark.parametrize("file", [*SHARED, *COORDINATORS, "queries_postgres.sql"])
 def test_every_query_has_a_name_and_a_sentence(file: str) -> None:
     found = entries(file)
     names = [name for name, _ in found]
@@ -35,7 +35,7 @@ def test_every_query_that_the_code_asks_for_exists() -> None:
     asked = set(re.findall(r'self\._(?:one|all|do)\(\s*"([a-z_]+)"', code))
     assert len(asked) > 50
     assert asked <= POSTGRES.keys()
-    assert POSTGRES.keys() - SQLITE.keys() == load("queries_coordinators.sql").keys()
+    assert POSTGRES.keys() - SQLITE.keys() == load(*COORDINATORS).keys()
 
 
 @pytest.mark.parametrize("queries", [SQLITE, POSTGRES], ids=["sqlite", "postgres"])

@@ -160,6 +160,7 @@ SCANS: Final = {
     "miners_by_status": "an operator's overview",
     "has_operator_key": "once, at the start",
     "data_keys": "once, at the start, and few",
+    "signing_keys": "few",
     "extend_miners": "once, at the start",
     "due": "of the miners, which are few beside the jobs; an index would cost every heartbeat a write",
     "mark_offline": "likewise",

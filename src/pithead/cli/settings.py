@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pithead.cli.output import fail
-from pithead.settings import SECRETS, SettingsError, load, options, value_of
+from pithead.settings import SECRETS, URLS, SettingsError, load, options, value_of, without_password
 
 
 @click.command()
@@ -28,6 +28,8 @@ def settings(data: str | None, config: Path | None, as_json: bool) -> None:
             value = str(loaded.settings.folder)
         if option.name in SECRETS:
             value = "(set)" if value else ""
+        if option.name in URLS:
+            value = without_password(value)
         rows.append(
             {
                 "name": option.name,

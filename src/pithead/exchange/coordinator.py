@@ -7,10 +7,7 @@ the events of committed transactions, on the event loop's thread, and all of it 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from hmac import compare_digest
 from typing import Final, Protocol, TypeVar
-
-import msgspec
 
 from pithead.core import matching
 from pithead.core.board import Board, Kind
@@ -21,16 +18,15 @@ from pithead.exchange.events import Event, JobChanged, KeysChanged
 from pithead.exchange.ids import digest
 from pithead.exchange.miners import Beat
 from pithead.exchange.newest import Newest
-from pithead.exchange.ports import OwnerKind, Signer, Tx
+from pithead.exchange.ports import Signer, Tx
 from pithead.exchange.presence import Known, Presence
+from pithead.exchange.principals import Keys, Principal, read_principal, valid
 from pithead.exchange.rules import Rules
 
 T = TypeVar("T")
 
 _log = logging.getLogger("pithead")
 
-#: Keys kept in memory at the most; far more than a coordinator has miners.
-_MOST_KEYS: Final = 500_000
 #: Seconds between two counts of a queue that other coordinators change too.
 RECOUNT_EVERY: Final = 15.0
 
@@ -61,17 +57,6 @@ class Database(Protocol):
         """Whether what others did up to a few seconds ago has been heard."""
 
 
-class Principal(msgspec.Struct, frozen=True):
-    """Whose key it is, and what limits it has of its own."""
-
-    kind: OwnerKind
-    id: str
-    digest: bytes
-    expires_at: float | None
-    requests_per_minute: int | None = None
-    job_operations_per_minute: int | None = None
-
-
 class Coordinator:
     """One process's face of the exchange. Lives on one event loop."""
 
@@ -84,9 +69,7 @@ class Coordinator:
         self._shared = False
         self.board = Board()
         self.presence = Presence(rules)
-        self._keys: dict[bytes, Principal] = {}
-        self._keys_of: dict[str, set[bytes]] = {}
-        self._key_changes = 0
+        self._keys = Keys()
         self._client_ids: dict[int, str] = {}
         self._job_waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._offer_waiters: dict[asyncio.Future[None], Miner] = {}
@@ -168,7 +151,7 @@ class Coordinator:
                     else:
                         self._job_changed(before, after, now)
                 case KeysChanged(owner):
-                    self._forget_keys(owner)
+                    self._keys.forget(owner)
                 case _:
                     pass
         self._feed_if_hungry()
@@ -179,15 +162,13 @@ class Coordinator:
         for job in jobs:
             self._hear(job, now)
         for owner in owners:
-            self._forget_keys(owner)
+            self._keys.forget(owner)
         self._feed_if_hungry()
 
     def on_gap(self) -> None:
         """Something may have happened unheard: nothing that is kept in memory is to be believed."""
         self._gap = True
-        self._key_changes += 1
-        self._keys.clear()
-        self._keys_of.clear()
+        self._keys.forget_all()
 
     def _hear(self, job: Job, now: float) -> None:
         """A job is like this, as far as is known; it may have been so for a while."""
@@ -203,11 +184,6 @@ class Coordinator:
             self.board.add(job, now)
             if job.not_before <= now:
                 self._wake_miners(job, now)
-
-    def _forget_keys(self, owner: str) -> None:
-        self._key_changes += 1
-        for known in self._keys_of.pop(owner, ()):
-            self._keys.pop(known, None)
 
     def _job_changed(self, before: Job | None, after: Job, now: float) -> None:
         if before is not None and before.state is State.QUEUED:
@@ -233,30 +209,16 @@ class Coordinator:
         To be awaited where it has to be looked up first.
         """
         hashed = digest(key)
-        found = self._keys.get(hashed) if self._database.hears() else None
-        return self._look_up(hashed) if found is None else self._checked(found, hashed)
-
-    def _checked(self, found: Principal | None, hashed: bytes) -> Principal | None:
-        if found is None or not compare_digest(found.digest, hashed):
-            return None
-        if found.expires_at is not None and found.expires_at <= self._clock():
-            return None
-        return found
+        found = self._keys.find(hashed) if self._database.hears() else None
+        return self._look_up(hashed) if found is None else valid(found, hashed, self._clock())
 
     async def _look_up(self, hashed: bytes) -> Principal | None:
-        changes = self._key_changes
-        found = await self.peek(lambda tx: _principal(tx, hashed))
-        # What was read while keys changed may be older than the change: it answers this request, and is not kept.
-        if found is not None and changes == self._key_changes:
-            self._keep_key(found)
-        return self._checked(found, hashed)
-
-    def _keep_key(self, found: Principal) -> None:
-        if len(self._keys) >= _MOST_KEYS:
-            self._keys.clear()
-            self._keys_of.clear()
-        self._keys[found.digest] = found
-        self._keys_of.setdefault(found.id, set()).add(found.digest)
+        since = self._keys.changes
+        found = await self.peek(lambda tx: read_principal(tx, hashed))
+        if found is None:
+            return None
+        self._keys.keep(found, since)
+        return valid(found, hashed, self._clock())
 
     # -- the board's supply
 
@@ -436,15 +398,3 @@ def _report(made_good: float) -> None:
 def _resolve(future: "asyncio.Future[None]") -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _principal(tx: Tx, hashed: bytes) -> Principal | None:
-    key = tx.key(hashed)
-    if key is None:
-        return None
-    requests = job_operations = None
-    if key.kind == "miner":
-        miner = tx.miner_by_id(key.owner)
-        if miner is not None:
-            requests, job_operations = miner.requests_per_minute, miner.job_operations_per_minute
-    return Principal(key.kind, key.owner, hashed, key.expires_at, requests, job_operations)

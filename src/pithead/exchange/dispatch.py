@@ -151,6 +151,8 @@ def fail(
         return job
     if standing is Standing.LATE:
         return job  # The lapse was counted already.
+    # Whatever a model printed when it died: there are databases that hold no NUL.
+    reason = reason.replace("\x00", "\N{REPLACEMENT CHARACTER}")
     tx.end_attempt(job.seq, mine.number, now, "failed", f"{kind}: {reason}")
     tx.count_ended(miner.seq, "failed")
     return after_failure(tx, now, rules, job, kind, reason)

@@ -421,6 +421,13 @@ class Tx(Protocol):
     def archived(self, job_id: str) -> Archived | None:
         """What is left of a job that was archived."""
 
+    # -- signatures
+    def add_signing_key(self, key_id: str, public_key: bytes, now: float) -> None:
+        """A coordinator signs with this key; once it is known that changes nothing."""
+
+    def signing_keys(self) -> list[tuple[str, bytes]]:
+        """Every key that receipts are or were signed with, the newest first: its id, and the 32 bytes to check with."""
+
     # -- the audit log
     def audit(self, now: float, actor: str, action: str, subject: str, detail: str = "") -> None: ...
     def audit_page(self, before: int | None, limit: int) -> list[AuditRecord]: ...

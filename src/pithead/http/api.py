@@ -10,9 +10,10 @@ from starlette.types import Receive, Scope, Send
 
 from pithead.core import errors
 from pithead.exchange.blobs import BlobError, Blobs
-from pithead.exchange.coordinator import Coordinator, Principal
+from pithead.exchange.coordinator import Coordinator
 from pithead.exchange.idempotency import Repeatable, once
 from pithead.exchange.ports import Tx
+from pithead.exchange.principals import Principal
 from pithead.http.decode import decode_body, header, parse_query, read_body
 from pithead.http.offers import Offers
 from pithead.http.problems import HttpProblem

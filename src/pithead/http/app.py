@@ -8,10 +8,10 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 import pithead
-from pithead.exchange.coordinator import Principal
+from pithead.exchange.principals import Principal
 from pithead.http import admin, jobs, ledger, miners, payouts
 from pithead.http.api import Services, targets
-from pithead.http.limits import Limiter
+from pithead.http.limits import Counts
 from pithead.http.middleware import Keys, Problems, RateLimits, RequestId, Rule
 from pithead.http.openapi import document
 from pithead.http.routing import Routes, Target
@@ -68,7 +68,7 @@ class Policies:
         return ()
 
 
-def build(services: Services, limits: Limits, lifespan: Lifespan[Any] | None = None) -> ASGIApp:
+def build(services: Services, limits: Limits, counts: Counts, lifespan: Lifespan[Any] | None = None) -> ASGIApp:
     """The application."""
     openapi = document("Pithead", pithead.__version__)
 
@@ -95,7 +95,7 @@ def build(services: Services, limits: Limits, lifespan: Lifespan[Any] | None = N
         lifespan=lifespan,
     )
     # From the inside out: a refused key costs nothing of a limit, and every refusal is a problem with a request id.
-    app: ASGIApp = RateLimits(Routes(all_targets, _Raising(router)), Limiter(), Policies(limits))
+    app: ASGIApp = RateLimits(Routes(all_targets, _Raising(router)), counts, Policies(limits))
     app = Keys(app, services.coordinator.principal, public=is_public)
     return RequestId(Problems(app))
 

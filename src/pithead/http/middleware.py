@@ -19,10 +19,10 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pithead.http.limits import Limiter, Rule, Standing
+from pithead.http.limits import Counts, Limiter, Rule, SharedLimiter, Standing
 from pithead.http.problems import HttpProblem, send_problem
 
-__all__ = ["HttpProblem", "Keys", "Limiter", "Problems", "RateLimits", "RequestId", "Rule"]
+__all__ = ["HttpProblem", "Keys", "Limiter", "Problems", "RateLimits", "RequestId", "Rule", "SharedLimiter"]
 
 _log = logging.getLogger("pithead.http")
 
@@ -185,7 +185,7 @@ class RateLimits:
     the IETF draft's `RateLimit` and `RateLimit-Policy` and as the older `RateLimit-Limit`, `-Remaining` and `-Reset`.
     """
 
-    def __init__(self, app: ASGIApp, limiter: Limiter, policies: Callable[[Scope], Sequence[Rule]]) -> None:
+    def __init__(self, app: ASGIApp, limiter: Counts, policies: Callable[[Scope], Sequence[Rule]]) -> None:
         self._app = app
         self._limiter = limiter
         self._policies = policies
@@ -196,7 +196,8 @@ class RateLimits:
             return
         rules = self._policies(scope)
         if any(rule.limit for rule in rules):
-            admitted, standings = self._limiter.hit(rules)
+            outcome = self._limiter.hit(rules)
+            admitted, standings = await outcome if inspect.isawaitable(outcome) else outcome
             if not admitted:
                 exhausted = [s for s in standings if s.remaining == 0] or standings
                 worst = max(exhausted, key=lambda s: s.reset)

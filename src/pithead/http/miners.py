@@ -262,8 +262,10 @@ async def stats(call: Call) -> wire.Stats:
 
 @handles("receipt_keys")
 async def receipt_keys(call: Call) -> wire.ReceiptKeys:
-    signer = call.exchange.signer
-    key = wire.ReceiptKey(
-        key_id=signer.key_id, algorithm="Ed25519", public_key=base64.b64encode(signer.public_key).decode()
+    known = await call.exchange.peek(lambda tx: tx.signing_keys())
+    return wire.ReceiptKeys(
+        keys=[
+            wire.ReceiptKey(key_id=key_id, algorithm="Ed25519", public_key=base64.b64encode(public_key).decode())
+            for key_id, public_key in known
+        ]
     )
-    return wire.ReceiptKeys(keys=[key])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
@@ -48,7 +49,10 @@ class Routes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             node, values = self._root, []
-            for segment in scope["path"].split("/")[1:]:
+            path: str = scope["path"]
+            if "\x00" in path:
+                raise HTTPException(404)  # Nothing is named so, and there are databases that cannot even be asked.
+            for segment in path.split("/")[1:]:
                 following = node.words.get(segment)
                 if following is None:
                     following = node.parameter

@@ -31,7 +31,7 @@ from pithead.exchange.ports import Tx
 from pithead.store.clock import DatabaseClock
 from pithead.store.errors import OutcomeUnknown, StoreError
 from pithead.store.notes import payloads_of
-from pithead.store.postgres import PostgresTx, connect, one_line
+from pithead.store.postgres import PostgresTx, connect, one_line, settle
 from pithead.store.queries import POSTGRES as Q
 
 T = TypeVar("T")
@@ -244,8 +244,8 @@ class _Lane(threading.Thread):
                 waiting.failure = OutcomeUnknown(
                     "the database was lost while it took the change: whether it did is not known"
                 )
-            self._lanes.answer(done)
             self._lanes.doubt()
+            self._lanes.answer(done)
         self._lanes.postpone(busy, StoreError("others keep changing the same"))
 
     def _run_batch(
@@ -289,11 +289,9 @@ class _Lane(threading.Thread):
                     moved[account] = moved.get(account, 0) + amount
                 done.append(waiting)
                 continue
-            execute("ROLLBACK TO operation")
+            execute("ROLLBACK TO operation", prepare=False)
         execute(_LAST, prepare=False)
-        rows = [{"account": account, "amount": amount} for account, amount in sorted(moved.items()) if amount]
-        if rows:
-            cursor.executemany(Q["move_balance"], rows)
+        settle(cursor, moved)
         events = [event for waiting in done for event in waiting.events]
         payloads = list(payloads_of(self._lanes.name, events))
         execute(Q["end_batch"], {"id": self._id, "batch": self._batch + 1, "payloads": payloads})
@@ -303,7 +301,7 @@ class _Lane(threading.Thread):
         """Whether the batch is durable; `None` where that cannot be found out."""
         self._batch += 1
         try:
-            return connection.execute("COMMIT").statusmessage == "COMMIT"
+            return connection.execute("COMMIT", prepare=False).statusmessage == "COMMIT"
         except psycopg.Error as error:
             if self._undone(error):
                 return False
@@ -326,7 +324,7 @@ class _Lane(threading.Thread):
         if connection is None or connection.closed or isinstance(error, _ELSEWHERE):
             return False
         try:
-            connection.execute("ROLLBACK")
+            connection.execute("ROLLBACK", prepare=False)
         except psycopg.Error:
             return False
         return True

@@ -3,17 +3,21 @@
 docs/locking.md says which locks are taken, in which order, and why.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import Int8Dumper
 
+from pithead.exchange.events import Event
 from pithead.exchange.ports import Task
 from pithead.store.errors import StoreError
 from pithead.store.queries import POSTGRES
 from pithead.store.tx import SqlTx
+
+T = TypeVar("T")
 
 #: The first half of every advisory lock of ours; the second says what for.
 LOCKS: Final = 0x70697468
@@ -52,7 +56,7 @@ def conninfo(url: str, purpose: str) -> str:
     except psycopg.ProgrammingError:
         # Not with the parser's own words: they quote the part that it stumbled over, which may be the password.
         raise StoreError(
-            "the setting database is not of the form postgresql://user:password@host:port/database"
+            "the setting database is not of the form postgresql://user:password@host:port/database; correct it"
         ) from None
     return make_conninfo(**{"application_name": f"pithead {purpose}"} | _DEFAULTS | given)
 
@@ -90,17 +94,18 @@ def _unusable(info: str, error: psycopg.Error) -> str:
         )
     if "does not exist" in said and "database" in said:
         return (
-            f"the database at {where} has no database {parts.get('dbname')}: "
+            f"the database at {where} has no database {parts.get('dbname')}; "
             f"create it (createdb {parts.get('dbname')}), or correct the setting database"
         )
     return f"cannot reach the database at {where}: {said}; see that it runs, and correct the setting database if not"
 
 
 def one_line(error: BaseException) -> str:
-    """What the database said, without line breaks and without what libpq puts before it."""
-    said = " ".join(str(error).split())
-    _, found, reason = said.partition(" failed: ")
-    return (reason if found and said.startswith("connection") else said).removeprefix("FATAL: ").strip()
+    """What the database said, in one line, without libpq's guesses and without what it puts before it."""
+    said = re.sub(r" (?:Is the server running|This probably means) .*", "", " ".join(str(error).split()))
+    if said.startswith("connection"):
+        said = said.rpartition(" failed: ")[2]
+    return said.removeprefix("FATAL:").strip()
 
 
 class PostgresTx(SqlTx):
@@ -133,3 +138,24 @@ class PostgresTx(SqlTx):
     def prune(self, notices_before: float) -> None:
         super().prune(notices_before)
         self._do("prune_writers")
+        self._do("prune_rates")
+
+
+def settle(cursor: psycopg.Cursor, moved: Mapping[int, int]) -> None:
+    """Move balances, in the order of the accounts: the last that a transaction does before it commits."""
+    rows = [{"account": account, "amount": amount} for account, amount in sorted(moved.items()) if amount]
+    if not rows:
+        return
+    cursor.executemany(POSTGRES["move_balance"], rows)
+    if cursor.rowcount != len(rows):
+        # Instead of a foreign key, which would be looked at for each transfer (see the first migration).
+        raise StoreError(f"no such account among {[row['account'] for row in rows]}")
+
+
+def write(connection: psycopg.Connection, operation: Callable[[PostgresTx], T]) -> tuple[T, list[Event]]:
+    """Run one operation in a transaction of its own: its outcome, and what happened. For tools and tests."""
+    with connection.transaction():
+        tx = PostgresTx(connection.execute, {})
+        outcome = operation(tx)
+        settle(connection.cursor(), tx.moved)
+    return outcome, tx.events

@@ -57,10 +57,12 @@ def load(*names: str, lock: str = "") -> dict[str, str]:
 
 def _for_psycopg(lock: str = "") -> dict[str, str]:
     """All queries as `psycopg` takes them, with `%(name)s` for `:name`."""
-    queries = load(*SHARED, "queries_postgres.sql", "queries_coordinators.sql", lock=lock)
+    queries = load(*SHARED, "queries_postgres.sql", *COORDINATORS, lock=lock)
     return {name: re.sub(r"(?<![:\w]):(\w+)", r"%(\1)s", sql.replace("%", "%%")) for name, sql in queries.items()}
 
 
+#: What only PostgreSQL is asked.
+COORDINATORS: Final = ("queries_coordinators.sql", "queries_rates.sql")
 #: What both databases are asked.
 SHARED: Final = ("queries.sql", "queries_ledger.sql", "queries_retention.sql")
 #: All queries by name, as `sqlcipher3` takes them.

@@ -359,6 +359,14 @@ WHERE lease_expires_at IS NOT NULL
 -- … and against no miner.
 UPDATE miners SET offline_at = offline_at + :seconds WHERE online
 
+-- name: add_signing_key
+-- A coordinator signs receipts with this key.
+INSERT INTO signing_keys (key_id, public_key, since) VALUES (:key_id, :public_key, :now) ON CONFLICT (key_id) DO NOTHING
+
+-- name: signing_keys
+-- Every key that receipts are or were signed with, the newest first.
+SELECT key_id, public_key FROM signing_keys ORDER BY since DESC, key_id
+
 -- name: audit
 -- Something an operator did.
 INSERT INTO audit (at, actor, action, subject, detail) VALUES (:now, :actor, :action, :subject, :detail)

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from pithead.core.errors import Fault, Invalid
 from pithead.core.jobs import Job
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
@@ -81,6 +82,8 @@ class Shared:
                 # The server was restarted since the connection was last used: reading again is safe.
                 if not left or isinstance(error, PoolTimeout):
                     raise StoreError(f"the database does not answer: {one_line(error)}") from error
+            except psycopg.DataError as error:
+                raise Invalid(Fault("", "holds a value that the database cannot hold")) from error
             except psycopg.Error as error:
                 raise StoreError(f"the database cannot be read: {one_line(error)}") from error
         raise AssertionError

@@ -462,6 +462,14 @@ class SqlTx(LedgerReads):
         self._do("extend_miners", seconds=seconds)
         return self._do("extend_leases", seconds=seconds)
 
+    # -- signatures
+
+    def add_signing_key(self, key_id: str, public_key: bytes, now: float) -> None:
+        self._do("add_signing_key", key_id=key_id, public_key=public_key, now=now)
+
+    def signing_keys(self) -> list[tuple[str, bytes]]:
+        return [(key_id, bytes(public_key)) for key_id, public_key in self._all("signing_keys")]
+
     # -- the audit log
 
     def audit(self, now: float, actor: str, action: str, subject: str, detail: str = "") -> None:
