@@ -15,7 +15,9 @@ from pithead.exchange.ids import new_id, new_key, new_token
 from pithead.exchange.jobs import Order
 from pithead.exchange.miners import Registration
 from pithead.exchange.rules import Rules
+from pithead.store.postgres import connect, write
 from pithead.store.sqlite import SqliteStore, SqliteTx
+from pithead.store.tx import SqlTx
 
 T = TypeVar("T")
 
@@ -40,15 +42,22 @@ class TestSigner:
 class Exchange:
     """Operations on a database, one transaction each, at the time that `now` says."""
 
-    def __init__(self, folder: Path, rules: Rules | None = None) -> None:
-        self.store = SqliteStore(folder / "pithead.db")
+    def __init__(self, folder: Path, rules: Rules | None = None, database: str = "") -> None:
+        """Over an embedded database in the folder, or over the PostgreSQL database that this setting names."""
+        self._shared = connect(database, "test") if database else None
+        if self._shared is None:
+            self.store = SqliteStore(folder / "pithead.db")
         self.rules = rules or Rules()
         self.signer = TestSigner()
         self.now = 1_000_000.0
         self.events: list[Event] = []
 
-    def do(self, operation: Callable[[SqliteTx, float], T]) -> T:
+    def do(self, operation: Callable[[SqlTx, float], T]) -> T:
         """Run one operation in a transaction of its own; a refusal leaves nothing behind."""
+        if self._shared is not None:
+            outcome, events = write(self._shared, lambda tx: operation(tx, self.now))
+            self.events.extend(events)
+            return outcome
         connection = self.store.writing
         connection.execute("BEGIN IMMEDIATE")
         tx = SqliteTx(connection)
@@ -62,7 +71,15 @@ class Exchange:
         return outcome
 
     def close(self) -> None:
-        self.store.close()
+        if self._shared is None:
+            self.store.close()
+        else:
+            self._shared.close()
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What the database says, asked past the store."""
+        execute = self.store.writing.execute if self._shared is None else self._shared.execute
+        return [tuple(row) for row in execute(query).fetchall()]
 
     def sweep(self) -> upkeep.Swept:
         """Let what is due happen, after a time in which the coordinator was up."""
@@ -154,18 +171,18 @@ class Exchange:
 
     def payments(self) -> dict[str, int]:
         """How often each job was paid for; those that were not are absent."""
-        rows = self.store.writing.execute(
+        rows = self.rows(
             "SELECT j.id, count(*) FROM transfers t JOIN jobs j ON j.seq = t.job WHERE cause = 'payment' GROUP BY 1"
         )
-        return dict(rows.fetchall())
+        return dict(rows)
 
     def outcomes(self, miner_id: str) -> list[str]:
         """How each of the miner's attempts ended; those that go on are absent."""
-        rows = self.store.writing.execute(
-            "SELECT outcome FROM attempts a JOIN miners m ON m.seq = a.miner WHERE m.id = ? AND outcome IS NOT NULL",
-            (miner_id,),
+        rows = self.rows(
+            "SELECT outcome FROM attempts a JOIN miners m ON m.seq = a.miner"
+            f" WHERE m.id = '{miner_id}' AND outcome IS NOT NULL"
         )
-        return [outcome for (outcome,) in rows.fetchall()]
+        return [outcome for (outcome,) in rows]
 
     def send_to(self, miner_id: str, destination: str) -> None:
         """Say where the miner's payouts are to go."""
@@ -198,16 +215,15 @@ class Exchange:
     def assert_ledger_is_sound(self) -> None:
         """The sum of all balances is 0, and each is the sum of its transfers; and the check of the ledger agrees."""
         assert self.check() == []
-        execute = self.store.writing.execute
-        assert execute("SELECT sum(balance) FROM accounts").fetchone()[0] == 0
-        drift = execute(
+        assert self.rows("SELECT sum(balance) FROM accounts") == [(0,)]
+        drift = self.rows(
             """SELECT a.seq, a.balance FROM accounts a WHERE a.balance <>
                coalesce((SELECT sum(amount) FROM transfers WHERE credit = a.seq), 0)
              - coalesce((SELECT sum(amount) FROM transfers WHERE debit = a.seq), 0)"""
-        ).fetchall()
+        )
         assert drift == []
-        held = execute("SELECT coalesce(sum(balance), 0) FROM accounts WHERE kind = 'escrow'").fetchone()[0]
-        open_prices = execute(
+        held = self.rows("SELECT coalesce(sum(balance), 0) FROM accounts WHERE kind = 'escrow'")
+        open_prices = self.rows(
             "SELECT coalesce(sum(price), 0) FROM jobs WHERE state IN ('queued', 'assigned', 'running', 'uploading')"
-        ).fetchone()[0]
+        )
         assert held == open_prices

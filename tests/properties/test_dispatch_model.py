@@ -6,6 +6,7 @@ under an older lease changes nothing, the ledger balances after every step, and 
 
 import tempfile
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -42,12 +43,17 @@ class Lease:
 class Histories(RuleBasedStateMachine):
     """The real operations on a real database; the model is who was paid for what, and what each answer promised."""
 
+    @staticmethod
+    def lend() -> AbstractContextManager[str]:
+        """Lends the setting `database` for a new one; empty: an embedded one."""
+        return nullcontext("")
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.exchange = Exchange(
-            Path(self.folder.name), Rules(leases=Policy(lease_ttl=60.0, retry_base=1.0), offline_after=1e9)
-        )
+        self.lent = self.lend()
+        rules = Rules(leases=Policy(lease_ttl=60.0, retry_base=1.0), offline_after=1e9)
+        self.exchange = Exchange(Path(self.folder.name), rules, self.lent.__enter__())
         self.coordinator = Coordinator(self.exchange.rules, lambda: self.exchange.now, self.exchange.signer)
         self.paid: dict[str, tuple[str, str]] = {}  # job -> (miner, hash), from the answers alone
         self.cancelled: set[str] = set()
@@ -59,6 +65,7 @@ class Histories(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.exchange.close()
+        self.lent.__exit__(None, None, None)
         self.folder.cleanup()
 
     @initialize()

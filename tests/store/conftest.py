@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
 import pytest
+from tests.postgres import Server
 
 from pithead.exchange.ports import Tx
 from pithead.store.keys import DatabaseKey
+from pithead.store.postgres import connect, write
 from pithead.store.sqlite import SqliteStore
 
 T = TypeVar("T")
@@ -48,7 +50,26 @@ def sqlcipher(tmp_path: Path) -> Iterator[Sqlite]:
     opened.store.close()
 
 
-@pytest.fixture(params=["sqlite", "sqlcipher"])
+class Postgres:
+    """The shared one."""
+
+    def __init__(self, url: str) -> None:
+        self.connection = connect(url, "test")
+
+    def do(self, operation: Callable[[Tx], T]) -> T:
+        return write(self.connection, operation)[0]
+
+
+@pytest.fixture
+def shared(postgres: Server) -> Iterator[Postgres]:
+    """An empty database of the shared kind."""
+    with postgres.lent() as name:
+        opened = Postgres(postgres.url(name))
+        yield opened
+        opened.connection.close()
+
+
+@pytest.fixture(params=["sqlite", "sqlcipher", "shared"])
 def store(request: pytest.FixtureRequest) -> Store:
     """An empty database, of each kind in turn."""
     opened: Store = request.getfixturevalue(request.param)
