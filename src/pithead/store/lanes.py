@@ -6,8 +6,8 @@ balances, commits, and hands all the outcomes to the event loop. While one lane 
 What happens when something goes wrong:
 
 - An operation that raises undoes itself, and harms no other.
-- One that would have to wait for a row that somebody else holds undoes itself and is run again with the next batch: only
-  the first of a batch waits, which holds nothing yet. So no two transactions wait for each other for long.
+- One that would have to wait for a row that somebody else holds undoes itself; what was done before it is committed, and it
+  is the first of the next batch. Only the first waits, which holds nothing yet. So no two transactions wait for each other.
 - If the connection is lost before the commit, nothing happened, and the whole batch is run again.
 - If it is lost during the commit, the batch's number tells on a new connection whether it was committed.
 - What cannot be done for `PATIENCE` seconds is refused, which over HTTP is a 503.
@@ -19,7 +19,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -50,10 +50,11 @@ _MOST_TRIES: Final = 3
 
 #: The first operation of a batch may wait for a row: it holds none that others wait for.
 _BEGIN: Final = (
-    "BEGIN; SET LOCAL lock_timeout = '2s'; SELECT CAST(extract(epoch FROM clock_timestamp()) AS TEXT); "
+    "BEGIN; SET LOCAL lock_timeout = '1s'; SELECT CAST(extract(epoch FROM clock_timestamp()) AS TEXT); "
     "SAVEPOINT operation"
 )
-_NEXT: Final = "RELEASE operation; SET LOCAL lock_timeout = '50ms'; SAVEPOINT operation"
+_NEXT: Final = "RELEASE operation; SET LOCAL lock_timeout = '20ms'; SAVEPOINT operation"
+_AGAIN: Final = "RELEASE operation; SAVEPOINT operation"
 #: Balances are locked last and in order, so waiting for them ends.
 _LAST: Final = "RELEASE operation; SET LOCAL lock_timeout = '10s'"
 
@@ -141,18 +142,18 @@ class Lanes:
                 self._changed.wait()
             return [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
 
-    def postpone(self, batch: Iterable[_Waiting], error: BaseException) -> bool:
-        """Nothing came of these: they are run again, before any other, or refused where that goes on for too long.
+    def postpone(self, batch: Sequence[_Waiting], error: BaseException, *, last: bool = False) -> bool:
+        """Nothing came of these: they are run again, before or (`last`) after all others, or refused after too long.
 
-        Whether there are any to run again.
+        Whether there are any to run.
         """
         now = time.monotonic()
         given_up = []
         with self._changed:
-            for waiting in reversed(list(batch)):
+            for waiting in batch if last else reversed(batch):
                 waiting.outcome, waiting.failure, waiting.events = None, None, ()
                 if now - waiting.since < self.patience:
-                    self._queue.appendleft(waiting)
+                    (self._queue.append if last else self._queue.appendleft)(waiting)
                 else:
                     waiting.failure = StoreError(f"the database did not take the change: {one_line(error)}")
                     given_up.append(waiting)
@@ -193,7 +194,7 @@ class Lanes:
             while self._queue and now - self._queue[0].since > self.patience:
                 late.append(self._queue.popleft())
         for waiting in late:
-            waiting.failure = StoreError("the database does not answer")
+            waiting.failure = StoreError("the database does not answer, or not in time")
         self._answer(late, False)
 
 
@@ -225,7 +226,7 @@ class _Lane(threading.Thread):
     def _do(self, batch: list[_Waiting]) -> None:
         try:
             connection = self._connected()
-            done, busy = self._run_batch(connection, batch)
+            done, busy, stuck = self._run_batch(connection, batch)
         except (psycopg.Error, StoreError) as error:
             # Not committed, so nothing of it happened.
             usable = self._undone(error)
@@ -246,12 +247,14 @@ class _Lane(threading.Thread):
                 )
             self._lanes.doubt()
             self._lanes.answer(done)
-        self._lanes.postpone(busy, StoreError("others keep changing the same"))
+        others = StoreError("others keep changing the same")
+        self._lanes.postpone(stuck, others, last=True)
+        self._lanes.postpone(busy, others)
 
     def _run_batch(
         self, connection: psycopg.Connection, batch: list[_Waiting]
-    ) -> tuple[list[_Waiting], list[_Waiting]]:
-        """Run operations up to the commit: those that have an outcome, and those that are to be run again."""
+    ) -> tuple[list[_Waiting], list[_Waiting], list[_Waiting]]:
+        """Run operations up to the commit: those that have an outcome, those to run next, and those to run later."""
         cursor = connection.cursor()
         execute = cursor.execute
         asked_at = time.monotonic()
@@ -261,20 +264,28 @@ class _Lane(threading.Thread):
         self._clock.saw(float(cursor.fetchall()[0][0]), asked_at, time.monotonic())
         done: list[_Waiting] = []
         busy: list[_Waiting] = []
+        stuck: list[_Waiting] = []
         moved: dict[int, int] = {}
-        for waiting in batch:
-            if waiting is not batch[0]:
-                execute(_NEXT, prepare=False)
+        for number, waiting in enumerate(batch):
+            if number:
+                execute(_NEXT if done else _AGAIN, prepare=False)
             tx = PostgresTx(execute, moved)
             try:
                 waiting.outcome = waiting.operation(tx)
             except _BUSY as error:
                 waiting.tries += 1
-                if isinstance(error, errors.UniqueViolation) and waiting.tries > _MOST_TRIES:
+                if not isinstance(error, errors.UniqueViolation):
+                    if done:
+                        # Others wait for what was done: it is committed at once, and the rest comes after it.
+                        busy.extend(batch[number:])
+                        execute("ROLLBACK TO operation", prepare=False)
+                        break
+                    stuck.append(waiting)
+                elif waiting.tries <= _MOST_TRIES:
+                    stuck.append(waiting)
+                else:
                     waiting.failure = _refusal(error)
                     done.append(waiting)
-                else:
-                    busy.append(waiting)
             except psycopg.Error as error:
                 if connection.closed or isinstance(error, _ELSEWHERE):
                     raise
@@ -295,7 +306,7 @@ class _Lane(threading.Thread):
         events = [event for waiting in done for event in waiting.events]
         payloads = list(payloads_of(self._lanes.name, events))
         execute(Q["end_batch"], {"id": self._id, "batch": self._batch + 1, "payloads": payloads})
-        return done, busy
+        return done, busy, stuck
 
     def _commit(self, connection: psycopg.Connection) -> bool | None:
         """Whether the batch is durable; `None` where that cannot be found out."""
