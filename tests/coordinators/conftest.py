@@ -10,6 +10,8 @@ import pytest
 from tests.http.exchange import Clock, Party, World, run_world
 from tests.postgres import Server
 
+from pithead.store.shared import Shared
+
 P = TypeVar("P", bound=Party)
 
 
@@ -60,4 +62,9 @@ def coordinator(tmp_path: Path, url: str) -> Callable[..., contextlib.AbstractAs
 async def pair(coordinator: Callable[..., contextlib.AbstractAsyncContextManager[World]]) -> AsyncIterator[Pair]:
     """Two coordinators."""
     async with coordinator("a") as a, coordinator("b") as b:
+        # One takes the database for near, the other for far: what they send is not in the same order.
+        for world, far in ((a, False), (b, True)):
+            database = world.application.database
+            assert isinstance(database, Shared)
+            database.lanes.far = far
         yield Pair(a, b)

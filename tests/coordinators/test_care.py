@@ -52,7 +52,7 @@ async def test_the_work_goes_on_when_the_one_that_was_at_it_dies(pair: Pair, url
 
     async def taken_over() -> bool:
         await pair.later(0)
-        return (await client.job(job))["status"] == "queued"
+        return bool((await client.job(job))["status"] == "queued")
 
     # The server notices a moment later that it is gone.
     await until(taken_over)

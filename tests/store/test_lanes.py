@@ -11,6 +11,7 @@ from tests.postgres import Server
 from tests.proxy import Cut, Proxy
 
 from pithead.core.errors import Conflict, Invalid
+from pithead.core.jobs import Attempt
 from pithead.exchange.events import Event, KeysChanged
 from pithead.exchange.ports import Tx
 from pithead.store import lanes
@@ -60,20 +61,22 @@ def proxy(postgres: Server) -> Iterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture
-async def bench(postgres: Server, proxy: Proxy) -> AsyncIterator[Bench]:
+@pytest.fixture(params=[False, True], ids=["near", "far"])
+async def bench(request: pytest.FixtureRequest, postgres: Server, proxy: Proxy) -> AsyncIterator[Bench]:
     with postgres.lent() as name:
         bench = Bench(postgres, name, proxy)
+        bench.lanes.far = request.param
         yield bench
         proxy.closed = False
         await bench.lanes.close()
 
 
-@pytest.fixture
-async def single(postgres: Server, proxy: Proxy) -> AsyncIterator[Bench]:
+@pytest.fixture(params=[False, True], ids=["near", "far"])
+async def single(request: pytest.FixtureRequest, postgres: Server, proxy: Proxy) -> AsyncIterator[Bench]:
     """With one lane, so that the connection which is cut is the one that is used."""
     with postgres.lent() as name:
         bench = Bench(postgres, name, proxy, 1)
+        bench.lanes.far = request.param
         yield bench
         proxy.closed = False
         await bench.lanes.close()
@@ -112,10 +115,8 @@ async def test_a_connection_that_is_lost_in_the_commit(bench: Bench, cut: Cut) -
 
 
 @pytest.mark.parametrize("cut", ["before", "after"])
-async def test_a_database_that_stays_away_after_a_commit_leaves_a_doubt_and_says_so(
-    single: Bench, cut: Cut, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lanes, "PATIENCE", 0.5)
+async def test_a_database_that_stays_away_after_a_commit_leaves_a_doubt_and_says_so(single: Bench, cut: Cut) -> None:
+    single.lanes.patience = 0.5
     await single.lanes.run(note("first"))
     single.proxy.cut_at_commit, single.proxy.closed = cut, True
     with pytest.raises(OutcomeUnknown):
@@ -144,10 +145,8 @@ async def test_a_connection_that_is_lost_before_the_commit_costs_nothing(bench: 
     assert bench.count("slow") == 1
 
 
-async def test_without_a_database_everybody_is_told_and_nothing_happened(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lanes, "PATIENCE", 0.5)
+async def test_without_a_database_everybody_is_told_and_nothing_happened(bench: Bench) -> None:
+    bench.lanes.patience = 0.5
     bench.proxy.closed = True
     bench.proxy.cut()
     done = await asyncio.gather(*(bench.lanes.run(note("away")) for _ in range(5)), return_exceptions=True)
@@ -169,8 +168,8 @@ async def test_two_that_want_the_same_rows_in_opposite_orders_do_not_wait_for_ea
         await asyncio.gather(*(bench.lanes.run(both("a", "b") if n % 2 else both("b", "a")) for n in range(300)))
 
 
-async def test_a_row_that_stays_locked_is_given_up_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "PATIENCE", 0.5)
+async def test_a_row_that_stays_locked_is_given_up_on(bench: Bench) -> None:
+    bench.lanes.patience = 0.5
     await bench.lanes.run(lambda tx: tx.set_meta("a", 1))
     with psycopg.connect(bench.url) as holder:
         holder.execute("UPDATE meta SET value = 2 WHERE key = 'a'")
@@ -182,6 +181,31 @@ async def test_a_row_that_stays_locked_is_given_up_on(bench: Bench, monkeypatch:
 async def test_what_cannot_be_stored_is_refused_and_not_a_fault_of_the_database(bench: Bench) -> None:
     with pytest.raises(Invalid):
         await bench.lanes.run(lambda tx: tx.audit(0.0, "test", "nul", "\x00"))
+
+
+async def test_what_is_wrong_with_a_write_is_its_own_operation_s_matter(bench: Bench) -> None:
+    """Also where that shows while another one runs."""
+
+    def wrong(tx: Tx) -> None:
+        tx.add_attempt(Attempt(999, 1, 999, "of a job that there is not", 0.0))
+
+    done = await asyncio.gather(
+        *(bench.lanes.run(wrong if n == 7 else note("good")) for n in range(20)), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in done] == [StoreError if n == 7 else str for n in range(20)]
+    assert bench.count("good") == 19
+
+
+async def test_the_same_stored_twice_at_once_is_seen_by_the_second(bench: Bench) -> None:
+    def once(tx: Tx) -> bool:
+        if tx.meta("once") is not None:
+            return False
+        tx.add_enrollment_token(b"once", 1, 1.0)
+        tx.set_meta("once", 1)
+        return True
+
+    done = await asyncio.gather(*(bench.lanes.run(once) for _ in range(150)))
+    assert done.count(True) == 1
 
 
 async def test_the_clock_is_the_database_s(bench: Bench) -> None:

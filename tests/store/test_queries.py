@@ -32,7 +32,7 @@ def test_every_query_has_a_name_and_a_sentence(file: str) -> None:
 
 def test_every_query_that_the_code_asks_for_exists() -> None:
     code = "\n".join(file.read_text(encoding="utf-8") for file in Path(tx.__file__).parent.glob("*.py"))
-    asked = set(re.findall(r'self\._(?:one|all|do)\(\s*"([a-z_]+)"', code))
+    asked = set(re.findall(r'self\._(?:one|all|do|put)\(\s*"([a-z_]+)"', code))
     assert len(asked) > 50
     assert asked <= POSTGRES.keys()
     assert POSTGRES.keys() - SQLITE.keys() == load(*COORDINATORS).keys()

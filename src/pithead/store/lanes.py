@@ -14,13 +14,14 @@ What happens when something goes wrong:
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import psycopg
 from psycopg import errors
@@ -45,26 +46,21 @@ MAX_BATCH: Final = 60
 PATIENCE: Final = 8.0
 #: Seconds between two tries to reach the database.
 _RETRY_EVERY: Final = 0.2
+#: Seconds there and back from which on a database is far. On one machine it is a tenth of that.
+_FAR: Final = 0.0003
 #: How often an operation is run that finds that somebody else has just stored the same: after the first time it sees it.
 _MOST_TRIES: Final = 3
 
 #: The first operation of a batch may wait for a row: it holds none that others wait for.
-_BEGIN: Final = (
-    "BEGIN; SET LOCAL lock_timeout = '1s'; SELECT CAST(extract(epoch FROM clock_timestamp()) AS TEXT); "
-    "SAVEPOINT operation"
-)
-_NEXT: Final = "RELEASE operation; SET LOCAL lock_timeout = '20ms'; SAVEPOINT operation"
-_AGAIN: Final = "RELEASE operation; SAVEPOINT operation"
+_PATIENT: Final = "SET LOCAL lock_timeout = '1s'"
+_HASTY: Final = "SET LOCAL lock_timeout = '20ms'"
 #: Balances are locked last and in order, so waiting for them ends.
-_LAST: Final = "RELEASE operation; SET LOCAL lock_timeout = '10s'"
+_LAST: Final = "SET LOCAL lock_timeout = '10s'"
 
+#: Somebody else holds a row.
+_HELD: Final = (errors.LockNotAvailable, errors.DeadlockDetected)
 #: Somebody else was there first: the operation is run again, on what they left.
-_BUSY: Final = (
-    errors.LockNotAvailable,
-    errors.DeadlockDetected,
-    errors.SerializationFailure,
-    errors.UniqueViolation,
-)
+_RACED: Final = (errors.SerializationFailure, errors.UniqueViolation)
 #: The server cannot be written to for now; another one may be where it was.
 _ELSEWHERE: Final = (errors.ReadOnlySqlTransaction, errors.AdminShutdown, errors.CannotConnectNow)
 
@@ -72,13 +68,14 @@ _ELSEWHERE: Final = (errors.ReadOnlySqlTransaction, errors.AdminShutdown, errors
 class _Waiting:
     """An operation and who waits for its outcome."""
 
-    __slots__ = ("events", "failure", "future", "operation", "outcome", "since", "tries")
+    __slots__ = ("careful", "events", "failure", "future", "operation", "outcome", "since", "tries")
 
     def __init__(self, operation: Operation, future: "asyncio.Future[Any]") -> None:
         self.operation = operation
         self.future = future
         self.since = time.monotonic()
         self.tries = 0
+        self.careful = False
         self.outcome: Any = None
         self.failure: BaseException | None = None
         self.events: Sequence[Event] = ()
@@ -99,6 +96,8 @@ class Lanes:
         """`on_events` is told what became durable, `on_doubt` that something may have without a word; on the loop."""
         self.name = name
         self.patience = PATIENCE
+        #: Whether the database is so far that writes had better not be waited for one by one; `None`: find out.
+        self.far: bool | None = None
         self._loop = asyncio.get_running_loop()
         self._on_events = on_events
         self._on_doubt = on_doubt
@@ -198,6 +197,14 @@ class Lanes:
         self._answer(late, False)
 
 
+class _Ran(NamedTuple):
+    """What became of a batch."""
+
+    done: list[_Waiting]  #: They have an outcome.
+    busy: list[_Waiting]  #: To be run next.
+    stuck: list[_Waiting]  #: To be run later.
+
+
 class _Lane(threading.Thread):
     """One connection, and the batches that are run on it."""
 
@@ -210,6 +217,8 @@ class _Lane(threading.Thread):
         self._clock = clock
         self._connection: psycopg.Connection | None = None
         self._batch = 0
+        #: About the shortest time that the server took for an answer lately.
+        self._way = 1.0
 
     def run(self) -> None:
         while batch := self._lanes.take():
@@ -226,7 +235,7 @@ class _Lane(threading.Thread):
     def _do(self, batch: list[_Waiting]) -> None:
         try:
             connection = self._connected()
-            done, busy, stuck = self._run_batch(connection, batch)
+            ran = self._run_batch(connection, batch)
         except (psycopg.Error, StoreError) as error:
             # Not committed, so nothing of it happened.
             usable = self._undone(error)
@@ -237,76 +246,100 @@ class _Lane(threading.Thread):
             return
         committed = self._commit(connection)
         if committed:
-            self._lanes.answer(done, committed=True)
+            self._lanes.answer(ran.done, committed=True)
         elif committed is False:
-            self._lanes.postpone(done, StoreError("the commit failed"))
+            self._lanes.postpone(ran.done, StoreError("the commit failed"))
         else:
-            for waiting in done:
+            for waiting in ran.done:
                 waiting.failure = OutcomeUnknown(
                     "the database was lost while it took the change: whether it did is not known"
                 )
             self._lanes.doubt()
-            self._lanes.answer(done)
+            self._lanes.answer(ran.done)
         others = StoreError("others keep changing the same")
-        self._lanes.postpone(stuck, others, last=True)
-        self._lanes.postpone(busy, others)
+        self._lanes.postpone(ran.stuck, others, last=True)
+        self._lanes.postpone(ran.busy, others)
 
-    def _run_batch(
-        self, connection: psycopg.Connection, batch: list[_Waiting]
-    ) -> tuple[list[_Waiting], list[_Waiting], list[_Waiting]]:
-        """Run operations up to the commit: those that have an outcome, those to run next, and those to run later."""
-        cursor = connection.cursor()
-        execute = cursor.execute
+    def _run_batch(self, connection: psycopg.Connection, batch: list[_Waiting]) -> _Ran:
+        """Run operations up to the commit.
+
+        With a database on another machine, what an operation writes is sent together with the next that it reads: only
+        looks cost the way there and back. That something was wrong with a write may then show late, in another operation;
+        so the whole batch is run again `careful`, with an answer awaited for each. With a database that is near it costs
+        more than it saves.
+        """
         asked_at = time.monotonic()
-        execute(_BEGIN, prepare=False)
-        while cursor.description is None:
-            cursor.nextset()
-        self._clock.saw(float(cursor.fetchall()[0][0]), asked_at, time.monotonic())
-        done: list[_Waiting] = []
-        busy: list[_Waiting] = []
-        stuck: list[_Waiting] = []
-        moved: dict[int, int] = {}
+        connection.execute("BEGIN", prepare=False)
+        clock = connection.execute(Q["clock"]).fetchone()
+        assert clock is not None
+        answered_at = time.monotonic()
+        self._clock.saw(float(clock[0]), asked_at, answered_at)
+        self._way = min(answered_at - asked_at, 1.1 * self._way)
+        far = self._way > _FAR if self._lanes.far is None else self._lanes.far
+        try:
+            careful = not far or any(waiting.careful for waiting in batch)
+            with contextlib.nullcontext() if careful else connection.pipeline() as pipeline:
+                return self._run_operations(connection, batch, pipeline)
+        except psycopg.Error:
+            for waiting in batch:
+                waiting.careful = True
+            raise
+
+    def _run_operations(
+        self, connection: psycopg.Connection, batch: list[_Waiting], pipeline: psycopg.Pipeline | None
+    ) -> _Ran:
+        execute = connection.execute
+        ran, moved, hasty = _Ran([], [], []), dict[int, int](), False
+        execute(_PATIENT, prepare=False)
         for number, waiting in enumerate(batch):
-            if number:
-                execute(_NEXT if done else _AGAIN, prepare=False)
-            tx = PostgresTx(execute, moved)
+            savepoint = f"operation_{number}"
+            execute(f"SAVEPOINT {savepoint}", prepare=False)
+            tx = PostgresTx(execute, moved, pipeline)
             try:
                 waiting.outcome = waiting.operation(tx)
-            except _BUSY as error:
+            except _HELD:
+                # By its own name: if it was an earlier operation's write that met a lock, this savepoint was never made.
+                _recover(pipeline)
+                execute(f"ROLLBACK TO {savepoint}", prepare=False)
+                if pipeline is not None:
+                    pipeline.sync()
+                if ran.done:
+                    # Others wait for what was done: it is committed at once, and the rest comes after it.
+                    ran.busy.extend(batch[number:])
+                    break
+                ran.stuck.append(waiting)
+            except psycopg.Error as error:
+                if pipeline is not None or connection.closed or isinstance(error, _ELSEWHERE):
+                    raise
+                execute(f"ROLLBACK TO {savepoint}", prepare=False)
                 waiting.tries += 1
-                if not isinstance(error, errors.UniqueViolation):
-                    if done:
-                        # Others wait for what was done: it is committed at once, and the rest comes after it.
-                        busy.extend(batch[number:])
-                        execute("ROLLBACK TO operation", prepare=False)
-                        break
-                    stuck.append(waiting)
-                elif waiting.tries <= _MOST_TRIES:
-                    stuck.append(waiting)
+                if isinstance(error, _RACED) and waiting.tries <= _MOST_TRIES:
+                    ran.stuck.append(waiting)
                 else:
                     waiting.failure = _refusal(error)
-                    done.append(waiting)
-            except psycopg.Error as error:
-                if connection.closed or isinstance(error, _ELSEWHERE):
-                    raise
-                waiting.failure = _refusal(error)
-                done.append(waiting)
+                    ran.done.append(waiting)
             except Exception as error:
+                execute(f"ROLLBACK TO {savepoint}", prepare=False)
                 waiting.failure = error
-                done.append(waiting)
+                ran.done.append(waiting)
             else:
                 waiting.events = tx.events
                 for account, amount in tx.moved.items():
                     moved[account] = moved.get(account, 0) + amount
-                done.append(waiting)
-                continue
-            execute("ROLLBACK TO operation", prepare=False)
+                ran.done.append(waiting)
+            execute(f"RELEASE {savepoint}", prepare=False)
+            if ran.done and not hasty:
+                execute(_HASTY, prepare=False)
+                hasty = True
         execute(_LAST, prepare=False)
-        settle(cursor, moved)
-        events = [event for waiting in done for event in waiting.events]
+        missing = settle(execute, moved)
+        events = [event for waiting in ran.done for event in waiting.events]
         payloads = list(payloads_of(self._lanes.name, events))
         execute(Q["end_batch"], {"id": self._id, "batch": self._batch + 1, "payloads": payloads})
-        return done, busy, stuck
+        if pipeline is not None:
+            pipeline.sync()
+        missing()
+        return ran
 
     def _commit(self, connection: psycopg.Connection) -> bool | None:
         """Whether the batch is durable; `None` where that cannot be found out."""
@@ -357,6 +390,13 @@ class _Lane(threading.Thread):
         except psycopg.Error:
             _log.debug("the writer's row stays for others to remove", exc_info=True)
         self._drop()
+
+
+def _recover(pipeline: psycopg.Pipeline | None) -> None:
+    """Make a pipeline that met an error take statements again."""
+    if pipeline is not None:
+        with contextlib.suppress(psycopg.Error):
+            pipeline.sync()
 
 
 def _refusal(error: psycopg.Error) -> Exception:

@@ -116,12 +116,24 @@ class PostgresTx(SqlTx):
     locked last and for the shortest time, and no two batches wait for each other.
     """
 
-    def __init__(self, execute: Callable[[str, Mapping[str, Any]], Any], moved: Mapping[int, int]) -> None:
-        """`moved`: what the operations before it in the batch moved."""
+    def __init__(
+        self,
+        execute: Callable[[str, Mapping[str, Any]], Any],
+        moved: Mapping[int, int],
+        pipeline: psycopg.Pipeline | None = None,
+    ) -> None:
+        """`moved`: what the operations before it in the batch moved. In a `pipeline` only reads are waited for."""
         super().__init__(execute, POSTGRES)
+        self._pipeline = pipeline
         self._moved_before = moved
         #: What this operation moved, by account.
         self.moved: dict[int, int] = {}
+
+    def _count(self, sql: str, values: Mapping[str, Any]) -> int:
+        cursor = self._execute(sql, values)
+        if self._pipeline is not None:
+            self._pipeline.sync()
+        return int(cursor.rowcount)
 
     def move(self, account: int, amount: int) -> None:
         self.moved[account] = self.moved.get(account, 0) + amount
@@ -141,15 +153,23 @@ class PostgresTx(SqlTx):
         self._do("prune_rates")
 
 
-def settle(cursor: psycopg.Cursor, moved: Mapping[int, int]) -> None:
-    """Move balances, in the order of the accounts: the last that a transaction does before it commits."""
-    rows = [{"account": account, "amount": amount} for account, amount in sorted(moved.items()) if amount]
-    if not rows:
-        return
-    cursor.executemany(POSTGRES["move_balance"], rows)
-    if cursor.rowcount != len(rows):
+def settle(execute: Callable[[str, Mapping[str, Any]], Any], moved: Mapping[int, int]) -> Callable[[], None]:
+    """Move balances, in the order of the accounts: the last that a transaction does before it commits.
+
+    To be called once the answers are there: whether all of the accounts are. Raises `StoreError`.
+    """
+    cursors = [
+        (account, execute(POSTGRES["move_balance"], {"account": account, "amount": amount}))
+        for account, amount in sorted(moved.items())
+        if amount
+    ]
+
+    def check() -> None:
         # Instead of a foreign key, which would be looked at for each transfer (see the first migration).
-        raise StoreError(f"no such account among {[row['account'] for row in rows]}")
+        if missing := [account for account, cursor in cursors if cursor.rowcount != 1]:
+            raise StoreError(f"no such account: {missing}")
+
+    return check
 
 
 def write(connection: psycopg.Connection, operation: Callable[[PostgresTx], T]) -> tuple[T, list[Event]]:
@@ -157,5 +177,5 @@ def write(connection: psycopg.Connection, operation: Callable[[PostgresTx], T]) 
     with connection.transaction():
         tx = PostgresTx(connection.execute, {})
         outcome = operation(tx)
-        settle(connection.cursor(), tx.moved)
+        settle(connection.execute, tx.moved)()
     return outcome, tx.events

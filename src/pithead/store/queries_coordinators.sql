@@ -1,5 +1,9 @@
 -- What only PostgreSQL is asked: by coordinators that share a database, for the sake of each other.
 
+-- name: clock
+-- The time that judges.
+SELECT CAST(extract(epoch FROM clock_timestamp()) AS FLOAT8)
+
 -- name: alone
 -- Take the lock for this until the transaction ends, if nobody has it.
 SELECT pg_try_advisory_xact_lock(CAST(:locks AS INTEGER), CAST(:task AS INTEGER))

@@ -91,7 +91,15 @@ class SqlTx(LedgerReads):
         return list(self._execute(self._queries[query], values).fetchall())
 
     def _do(self, query: str, **values: Any) -> int:
-        return int(self._execute(self._queries[query], values).rowcount)
+        """Change rows; how many."""
+        return self._count(self._queries[query], values)
+
+    def _put(self, query: str, **values: Any) -> None:
+        """Change rows, however many."""
+        self._execute(self._queries[query], values)
+
+    def _count(self, sql: str, values: Mapping[str, Any]) -> int:
+        return int(self._execute(sql, values).rowcount)
 
     def emit(self, event: Event) -> None:
         self.events.append(event)
@@ -101,25 +109,25 @@ class SqlTx(LedgerReads):
     def new_account(self, owner: str, kinds: Sequence[str]) -> int:
         first = int(self._one("next_account")[0])
         for seq, kind in enumerate(kinds, first):
-            self._do("new_account", seq=seq, owner=owner, kind=kind)
+            self._put("new_account", seq=seq, owner=owner, kind=kind)
         return first
 
     def post(self, now: float, transfers: Sequence[Transfer]) -> None:
         for t in transfers:
-            self._do("add_transfer", at=now, **msgspec.structs.asdict(t))
+            self._put("add_transfer", at=now, **msgspec.structs.asdict(t))
             self.move(t.debit, -t.amount)
             self.move(t.credit, t.amount)
 
     def move(self, account: int, amount: int) -> None:
         """Bring a balance up to date with a transfer."""
-        self._do("move_balance", account=account, amount=amount)
+        self._put("move_balance", account=account, amount=amount)
 
     def balance(self, account: int) -> int:
         row = self._one("balance", account=account)
         return int(row[0]) if row else 0
 
     def set_credit_line(self, client: int, amount: int) -> None:
-        self._do("set_credit_line", client=client, amount=amount)
+        self._put("set_credit_line", client=client, amount=amount)
 
     def balances_by_kind(self) -> dict[str, int]:
         return dict(self._all("balances_by_kind"))
@@ -156,7 +164,7 @@ class SqlTx(LedgerReads):
     # -- keys
 
     def add_key(self, key: Key) -> None:
-        self._do("add_key", **msgspec.structs.asdict(key))
+        self._put("add_key", **msgspec.structs.asdict(key))
 
     def key(self, digest: bytes) -> Key | None:
         row = self._one("key", digest=digest)
@@ -171,7 +179,7 @@ class SqlTx(LedgerReads):
     # -- clients
 
     def add_client(self, client: Client) -> None:
-        self._do("add_client", **msgspec.structs.asdict(client))
+        self._put("add_client", **msgspec.structs.asdict(client))
 
     def client_by_id(self, client_id: str) -> Client | None:
         row = self._one("client_by_id", id=client_id)
@@ -187,7 +195,7 @@ class SqlTx(LedgerReads):
     # -- miners
 
     def add_miner(self, miner: Miner) -> None:
-        self._do("add_miner", **_miner_row(miner))
+        self._put("add_miner", **_miner_row(miner))
 
     def miner_by_id(self, miner_id: str) -> Miner | None:
         row = self._one("miner_by_id", id=miner_id)
@@ -198,13 +206,13 @@ class SqlTx(LedgerReads):
         return _miner(row) if row else None
 
     def save_miner(self, miner: Miner) -> None:
-        self._do("save_miner", **_miner_row(miner))
+        self._put("save_miner", **_miner_row(miner))
 
     def beat(self, miner: int, now: float, offline_at: float) -> None:
-        self._do("beat", miner=miner, now=now, offline_at=offline_at)
+        self._put("beat", miner=miner, now=now, offline_at=offline_at)
 
     def heard(self, miner: int, at: float, offline_at: float) -> None:
-        self._do("heard", miner=miner, at=at, offline_at=offline_at)
+        self._put("heard", miner=miner, at=at, offline_at=offline_at)
 
     def count_ended(
         self,
@@ -218,7 +226,7 @@ class SqlTx(LedgerReads):
     ) -> None:
         one = -1 if undo else 1
         counts = {name: one if name == outcome else 0 for name in ("completed", "failed", "lapsed")}
-        self._do("count_ended", miner=miner, wall=wall, gpu_seconds=gpu_seconds, earned=earned, **counts)
+        self._put("count_ended", miner=miner, wall=wall, gpu_seconds=gpu_seconds, earned=earned, **counts)
 
     def miners_page(self, before: int | None, limit: int, status: str | None) -> list[Miner]:
         return [_miner(row) for row in self._all("miners_page", before=before or TOP, limit=limit, status=status)]
@@ -227,7 +235,7 @@ class SqlTx(LedgerReads):
         return dict(self._all("miners_by_status"))
 
     def set_telemetry(self, miner: int, now: float, body: bytes) -> None:
-        self._do("set_telemetry", miner=miner, now=now, body=body)
+        self._put("set_telemetry", miner=miner, now=now, body=body)
 
     def telemetry(self, miner: int) -> bytes | None:
         row = self._one("telemetry", miner=miner)
@@ -236,7 +244,7 @@ class SqlTx(LedgerReads):
     # -- enrolment
 
     def add_enrollment_token(self, digest: bytes, uses: int, expires_at: float) -> None:
-        self._do("add_enrollment_token", digest=digest, uses=uses, expires_at=expires_at)
+        self._put("add_enrollment_token", digest=digest, uses=uses, expires_at=expires_at)
 
     def use_enrollment_token(self, digest: bytes, now: float) -> bool:
         return self._do("use_enrollment_token", digest=digest, now=now) == 1
@@ -248,7 +256,7 @@ class SqlTx(LedgerReads):
         del row["seq"]
         row["state"] = str(job.state)
         seq = int(self._one("add_job", **row)[0])
-        self._do("add_input", job=seq, body=body)
+        self._put("add_input", job=seq, body=body)
         return msgspec.structs.replace(job, seq=seq)
 
     def job_by_id(self, job_id: str) -> Job | None:
@@ -266,7 +274,7 @@ class SqlTx(LedgerReads):
             values["state"] = str(after.state)
         query = setting(self._queries["save_job"], tuple(values))
         values["seq"], values["was_state"], values["was_attempts"] = before.seq, str(before.state), before.attempts
-        return int(self._execute(query, values).rowcount) == 1
+        return self._count(query, values) == 1
 
     def job_details(self, job: Job) -> Details:
         return Details(*self._one("job_details", job=job.seq, miner=job.miner, attempt=job.completed_attempt))
@@ -312,15 +320,15 @@ class SqlTx(LedgerReads):
 
     def renew(self, miner: int, job_ids: Sequence[str] | None, expires_at: float) -> None:
         if job_ids is None:
-            self._do("renew_all", miner=miner, expires_at=expires_at)
+            self._put("renew_all", miner=miner, expires_at=expires_at)
         else:
             for job_id in job_ids:
-                self._do("renew_one", miner=miner, id=job_id, expires_at=expires_at)
+                self._put("renew_one", miner=miner, id=job_id, expires_at=expires_at)
 
     # -- attempts
 
     def add_attempt(self, attempt: Attempt) -> None:
-        self._do("add_attempt", **msgspec.structs.asdict(attempt))
+        self._put("add_attempt", **msgspec.structs.asdict(attempt))
 
     def newest_attempt(self, job: int, miner: int, token: str | None) -> Attempt | None:
         if token is None:
@@ -330,16 +338,16 @@ class SqlTx(LedgerReads):
         return Attempt(*row) if row else None
 
     def end_attempt(self, job: int, number: int, now: float, outcome: str, reason: str = "") -> None:
-        self._do("end_attempt", job=job, number=number, now=now, outcome=outcome, reason=reason)
+        self._put("end_attempt", job=job, number=number, now=now, outcome=outcome, reason=reason)
 
     def set_upload(self, job: int, number: int, digest: str, size: int, blob: str) -> None:
-        self._do("set_upload", job=job, number=number, digest=digest, size=size, blob=blob)
+        self._put("set_upload", job=job, number=number, digest=digest, size=size, blob=blob)
 
     def set_part(self, job: int, number: int, size: int, blob: str) -> None:
-        self._do("set_part", job=job, number=number, size=size, blob=blob)
+        self._put("set_part", job=job, number=number, size=size, blob=blob)
 
     def settle(self, job: int, number: int, now: float, settlement: Settlement) -> None:
-        self._do("settle", job=job, number=number, now=now, **msgspec.structs.asdict(settlement))
+        self._put("settle", job=job, number=number, now=now, **msgspec.structs.asdict(settlement))
 
     def settlement(self, job: int, number: int) -> Settlement | None:
         row = self._one("settlement", job=job, number=number)
@@ -356,8 +364,8 @@ class SqlTx(LedgerReads):
         return bool(self._one("names_blob", job_id=job_id, blob=blob)[0])
 
     def rename_blob(self, job_id: str, before: str, after: str) -> None:
-        self._do("rename_blob", job_id=job_id, before=before, after=after)
-        self._do("rename_part", job_id=job_id, before=before, after=after)
+        self._put("rename_blob", job_id=job_id, before=before, after=after)
+        self._put("rename_part", job_id=job_id, before=before, after=after)
 
     # -- the keys that blobs are encrypted under
 
@@ -365,18 +373,18 @@ class SqlTx(LedgerReads):
         return [WrappedKey(bytes(one), bytes(wrapped), at) for one, wrapped, at in self._all("data_keys")]
 
     def add_data_key(self, key: WrappedKey) -> None:
-        self._do("add_data_key", **msgspec.structs.asdict(key))
+        self._put("add_data_key", **msgspec.structs.asdict(key))
 
     def save_data_key(self, key: WrappedKey) -> None:
-        self._do("save_data_key", id=key.id, wrapped=key.wrapped)
+        self._put("save_data_key", id=key.id, wrapped=key.wrapped)
 
     def delete_data_keys(self) -> None:
-        self._do("delete_data_keys")
+        self._put("delete_data_keys")
 
     # -- what miners are told
 
     def add_notice(self, miner: int, job_id: str, reason: str, now: float) -> None:
-        self._do("add_notice", miner=miner, job_id=job_id, reason=reason, now=now)
+        self._put("add_notice", miner=miner, job_id=job_id, reason=reason, now=now)
 
     def notices(self, miner: int) -> list[Notice]:
         return [Notice(*row) for row in self._all("notices", miner=miner)]
@@ -389,7 +397,7 @@ class SqlTx(LedgerReads):
         return Kept(*self._one("kept_answer", owner=owner, name=name))
 
     def keep_answer(self, owner: str, name: str, status: int, body: bytes) -> None:
-        self._do("keep_answer", owner=owner, name=name, status=status, body=body)
+        self._put("keep_answer", owner=owner, name=name, status=status, body=body)
 
     # -- care
 
@@ -403,7 +411,7 @@ class SqlTx(LedgerReads):
         return [int(row[0]) for row in self._all("mark_offline", now=now)]
 
     def prune(self, notices_before: float) -> None:
-        self._do("prune_notices", before=notices_before)
+        self._put("prune_notices", before=notices_before)
 
     # -- retention
 
@@ -414,9 +422,9 @@ class SqlTx(LedgerReads):
         return [_job(row) for row in self._all("results_to_expire", before=before, limit=limit)]
 
     def expire_result(self, job: int, now: float) -> list[str]:
-        self._do("expire_result", job=job, now=now)
+        self._put("expire_result", job=job, now=now)
         blobs = self._blobs_of(job)
-        self._do("forget_blobs", job=job)
+        self._put("forget_blobs", job=job)
         return blobs
 
     def jobs_to_archive(self, before: float, limit: int) -> list[Job]:
@@ -425,7 +433,7 @@ class SqlTx(LedgerReads):
     def archive_job(self, job: int) -> list[str]:
         blobs = self._blobs_of(job)
         for query in ("archive", "drop_input", "drop_attempts", "drop_job"):
-            self._do(query, job=job)
+            self._put(query, job=job)
         return blobs
 
     def _blobs_of(self, job: int) -> list[str]:
@@ -441,9 +449,9 @@ class SqlTx(LedgerReads):
 
     def set_meta(self, name: str, value: float | None) -> None:
         if value is None:
-            self._do("drop_meta", key=name)
+            self._put("drop_meta", key=name)
         else:
-            self._do("set_meta", key=name, value=value)
+            self._put("set_meta", key=name, value=value)
 
     def alone(self, task: Task) -> bool:
         return True
@@ -456,16 +464,16 @@ class SqlTx(LedgerReads):
         return float(row[0]) if row else None
 
     def set_alive(self, now: float) -> None:
-        self._do("set_alive", now=now)
+        self._put("set_alive", now=now)
 
     def extend(self, seconds: float) -> int:
-        self._do("extend_miners", seconds=seconds)
+        self._put("extend_miners", seconds=seconds)
         return self._do("extend_leases", seconds=seconds)
 
     # -- signatures
 
     def add_signing_key(self, key_id: str, public_key: bytes, now: float) -> None:
-        self._do("add_signing_key", key_id=key_id, public_key=public_key, now=now)
+        self._put("add_signing_key", key_id=key_id, public_key=public_key, now=now)
 
     def signing_keys(self) -> list[tuple[str, bytes]]:
         return [(key_id, bytes(public_key)) for key_id, public_key in self._all("signing_keys")]
@@ -473,7 +481,7 @@ class SqlTx(LedgerReads):
     # -- the audit log
 
     def audit(self, now: float, actor: str, action: str, subject: str, detail: str = "") -> None:
-        self._do("audit", now=now, actor=actor, action=action, subject=subject, detail=detail)
+        self._put("audit", now=now, actor=actor, action=action, subject=subject, detail=detail)
 
     def audit_page(self, before: int | None, limit: int) -> list[AuditRecord]:
         return [AuditRecord(*row) for row in self._all("audit_page", before=before or TOP, limit=limit)]
