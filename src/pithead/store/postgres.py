@@ -102,6 +102,8 @@ def _unusable(info: str, error: psycopg.Error) -> str:
 
 def one_line(error: BaseException) -> str:
     """What the database said, in one line, without libpq's guesses and without what it puts before it."""
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return error.diag.message_primary
     said = re.sub(r" (?:Is the server running|This probably means) .*", "", " ".join(str(error).split()))
     if said.startswith("connection"):
         said = said.rpartition(" failed: ")[2]
