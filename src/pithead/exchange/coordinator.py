@@ -7,6 +7,7 @@ the events of committed transactions, on the event loop's thread, and all of it 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, Protocol, TypeVar
 
 from pithead.core import matching
@@ -77,7 +78,7 @@ class Coordinator:
         #: Where others use the database too: the news of its jobs, those that came while the board is set up, whether some
         #: may have been missed, and when the queue was last counted.
         self._newest = Newest()
-        self._meanwhile: list[Job] | None = None
+        self._meanwhile: list[tuple[Job, bool]] | None = None
         self._gap = False
         self._counted_at = 0.0
         self._stopping = False
@@ -115,8 +116,8 @@ class Coordinator:
             raise
         finally:
             news, self._meanwhile = self._meanwhile, None
-        for job in news:
-            self._hear(job, now)
+        for job, left in news:
+            self._hear(job, now, left)
         await self._fill(self.board.hungry())
 
     def stop(self) -> None:
@@ -147,7 +148,7 @@ class Coordinator:
             match event:
                 case JobChanged(before, after):
                     if self._shared:
-                        self._hear(after, now)
+                        self._hear(after, now, before is not None and before.state is State.QUEUED)
                     else:
                         self._job_changed(before, after, now)
                 case KeysChanged(owner):
@@ -156,11 +157,12 @@ class Coordinator:
                     pass
         self._feed_if_hungry()
 
-    def on_heard(self, jobs: Iterable[Job], owners: Iterable[str]) -> None:
-        """Let what other coordinators did take effect in memory: jobs as they stand now, and whose keys changed."""
+    def on_heard(self, jobs: Iterable[Job], left: AbstractSet[int], owners: Iterable[str]) -> None:
+        """Let what other coordinators did take effect in memory: jobs as they stand now, which of them left the queue, and
+        whose keys changed."""
         now = self._clock()
         for job in jobs:
-            self._hear(job, now)
+            self._hear(job, now, job.seq in left)
         for owner in owners:
             self._keys.forget(owner)
         self._feed_if_hungry()
@@ -170,14 +172,14 @@ class Coordinator:
         self._gap = True
         self._keys.forget_all()
 
-    def _hear(self, job: Job, now: float) -> None:
+    def _hear(self, job: Job, now: float, left: bool) -> None:
         """A job is like this, as far as is known; it may have been so for a while."""
         for future in self._job_waiters.get(job.id, ()):
             _resolve(future)
         if self._meanwhile is not None:
-            self._meanwhile.append(job)
+            self._meanwhile.append((job, left))
             return
-        news = self._newest.hear(job, now)
+        news = self._newest.hear(job, now, left)
         if news.left:
             self.board.remove(job)
         if news.joined:

@@ -42,13 +42,13 @@ class Newest:
         self._known = {seq: number for seq, number in self._known.items() if not number % 2}
         self._counted = newest
 
-    def hear(self, job: Job, now: float) -> News:
-        """What it means that a job is, or was, like this."""
+    def hear(self, job: Job, now: float, left: bool) -> News:
+        """What it means that a job is, or was, like this; `left`: it came so by leaving the queue."""
         number, before = version(job), self._known.get(job.seq)
         if before is not None and number <= before:
             return News()
         self._known[job.seq] = number
-        was_queued = job.seq <= self._counted if before is None else bool(before % 2)
+        was_queued = left and job.seq <= self._counted if before is None else bool(before % 2)
         if job.state is State.QUEUED:
             # One that was counted and whose first lease is over was heard of when it was taken, or joins now.
             return News(left=before is not None and was_queued, joined=True)

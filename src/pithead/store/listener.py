@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
@@ -29,6 +30,9 @@ from pithead.store.tx import SqlTx
 
 _log = logging.getLogger("pithead.store")
 
+#: Is told of jobs as they stand, which of them left the queue, and whose keys changed.
+Heard = Callable[[Sequence[Job], AbstractSet[int], Sequence[str]], None]
+
 #: Seconds between two words to oneself.
 _ECHO_EVERY: Final = 1.0
 #: Seconds without hearing one after which nothing that is kept in memory is believed.
@@ -42,10 +46,8 @@ _RETRY_EVERY: Final = 0.5
 class Listener:
     """Make it on the event loop's thread."""
 
-    def __init__(
-        self, url: str, name: str, on_heard: Callable[[Sequence[Job], Sequence[str]], None], on_gap: Callable[[], None]
-    ) -> None:
-        """`on_heard` gets jobs as they stand and the owners of keys that changed; `on_gap` is called when it listens
+    def __init__(self, url: str, name: str, on_heard: Heard, on_gap: Callable[[], None]) -> None:
+        """`on_heard` gets jobs as they stand, which of them left the queue, and the owners of keys that changed; `on_gap` is called when it listens
         again, after it may have missed something. Both on the loop."""
         self._url = url
         self._name = name
@@ -91,8 +93,8 @@ class Listener:
                 self._loop.call_soon_threadsafe(self._resolve if first else self._on_gap)
                 first = False
                 self._listen(self._connection)
-            except (psycopg.Error, StoreError, OSError) as error:
-                if not self._closing.is_set():
+            except (psycopg.Error, StoreError, OSError, RuntimeError) as error:
+                if not self._closing.is_set() and not self._loop.is_closed():
                     _log.warning("cannot hear the other coordinators: %s; trying again", one_line(error))
                     self._closing.wait(_RETRY_EVERY)
             finally:
@@ -113,16 +115,17 @@ class Listener:
                 connection.execute(Q["notify"], {"payload": notes.encode(Note(self._name, echo=said))})
             elif not heard and now - said_at > _GIVE_UP_AFTER:
                 raise StoreError("what is said is not heard")
-            jobs, keys = dict[int, None](), dict[str, None]()
+            jobs, left, keys = dict[int, None](), set[int](), dict[str, None]()
             for note in map(_read, connection.notifies(timeout=_ECHO_EVERY, stop_after=1)):
                 if note.by != self._name:
                     jobs.update(dict.fromkeys(note.jobs))
+                    left.update(note.left)
                     keys.update(dict.fromkeys(note.keys))
                 elif note.echo == said:
                     self._heard_at, heard = said_at, True
             if jobs or keys:
                 as_they_are = SqlTx(connection.execute, Q).jobs_by_seq(list(jobs)) if jobs else []
-                self._loop.call_soon_threadsafe(self._on_heard, as_they_are, list(keys))
+                self._loop.call_soon_threadsafe(self._on_heard, as_they_are, left, list(keys))
 
 
 def _read(heard: Notify) -> Note:

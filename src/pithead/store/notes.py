@@ -5,12 +5,14 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from pithead.core.jobs import State
 from pithead.exchange.events import Event, JobChanged, KeysChanged
 
 T = TypeVar("T")
 
-#: So many to a note, which may have 8000 bytes: a job's number has at most 19 digits, an owner's id some forty characters.
-_JOBS: Final = 350
+#: So many to a note, which may have 8000 bytes: a job's number has at most 19 digits and may be there twice, an owner's id
+#: some forty characters.
+_JOBS: Final = 170
 _KEYS: Final = 100
 
 
@@ -21,6 +23,8 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     by: str
     #: The numbers of jobs that changed: whoever wants to know how asks the database, which cannot be out of order.
     jobs: Sequence[int] = ()
+    #: Those of them that left the queue: who never heard that one was in it has to count it out all the same.
+    left: Sequence[int] = ()
     #: Whose keys changed.
     keys: Sequence[str] = ()
     #: A word to oneself, to see that words arrive.
@@ -29,15 +33,17 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def payloads_of(by: str, events: Iterable[Event]) -> Iterator[str]:
     """What a batch has to tell."""
-    jobs, keys = dict[int, None](), dict[str, None]()
+    jobs, left, keys = dict[int, None](), set[int](), dict[str, None]()
     for event in events:
         match event:
-            case JobChanged(_, after):
+            case JobChanged(before, after):
                 jobs[after.seq] = None
+                if before is not None and before.state is State.QUEUED:
+                    left.add(after.seq)
             case KeysChanged(owner):
                 keys[owner] = None
     for some in _portions(list(jobs), _JOBS):
-        yield encode(Note(by, jobs=some))
+        yield encode(Note(by, jobs=some, left=[seq for seq in some if seq in left]))
     for owners in _portions(list(keys), _KEYS):
         yield encode(Note(by, keys=owners))
 

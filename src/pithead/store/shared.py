@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -10,13 +10,12 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from pithead.core.errors import Fault, Invalid
-from pithead.core.jobs import Job
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
 from pithead.store.clock import DatabaseClock
 from pithead.store.errors import StoreError
 from pithead.store.lanes import PATIENCE, Lanes
-from pithead.store.listener import Listener
+from pithead.store.listener import Heard, Listener
 from pithead.store.postgres import conninfo, one_line, prepare
 from pithead.store.queries import POSTGRES_READING
 from pithead.store.tx import SqlTx
@@ -41,7 +40,7 @@ class Shared:
         url: str,
         clock: DatabaseClock,
         on_events: Callable[[list[Event]], None],
-        on_heard: Callable[[Sequence[Job], Sequence[str]], None],
+        on_heard: Heard,
         on_gap: Callable[[], None],
     ) -> None:
         # A name for this run: how it knows its own notes.
