@@ -179,10 +179,7 @@ class _Endpoint:
             status = next(status for kind, status in _STATUS if isinstance(refusal, kind))
             raise HttpProblem(status, refusal.slug, refusal.title(), refusal.detail) from refusal
         except StoreError as error:
-            # Nothing happened, and asking again is safe.
-            raise HttpProblem(
-                503, "store-unavailable", "The database does not answer", str(error), headers={"Retry-After": "5"}
-            ) from error
+            raise no_database(error) from error
         except BlobError as error:
             raise _no_blobs(error) from error
 
@@ -229,6 +226,13 @@ def _authorise(endpoint: Endpoint, scope: Scope) -> None:
     elif principal.kind != endpoint.audience:
         detail = f"this call needs a key of kind {endpoint.audience}, and yours is of kind {principal.kind}"
         raise HttpProblem(403, "forbidden", errors.Forbidden.title(), detail)
+
+
+def no_database(error: StoreError) -> HttpProblem:
+    """Nothing happened, or it can be asked whether it did; asking again is safe."""
+    return HttpProblem(
+        503, "store-unavailable", "The database does not answer", str(error), headers={"Retry-After": "5"}
+    )
 
 
 def _no_blobs(error: BlobError) -> HttpProblem:

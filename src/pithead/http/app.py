@@ -1,6 +1,6 @@
 """The coordinator's HTTP application: the API's routes behind the public middleware."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -10,12 +10,13 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 import pithead
 from pithead.exchange.principals import Principal
 from pithead.http import admin, jobs, ledger, miners, payouts
-from pithead.http.api import Services, targets
+from pithead.http.api import Services, no_database, targets
 from pithead.http.limits import Counts
 from pithead.http.middleware import Keys, Problems, RateLimits, RequestId, Rule
 from pithead.http.openapi import document
 from pithead.http.routing import Routes, Target
 from pithead.settings import RateLimits as Limits
+from pithead.store.errors import StoreError
 from pithead.wire.endpoints import ENDPOINTS
 
 #: Importing them binds their handlers.
@@ -96,7 +97,18 @@ def build(services: Services, limits: Limits, counts: Counts, lifespan: Lifespan
     )
     # From the inside out: a refused key costs nothing of a limit, and every refusal is a problem with a request id.
     app: ASGIApp = RateLimits(Routes(all_targets, _Raising(router)), counts, Policies(limits))
-    app = Keys(app, services.coordinator.principal, public=is_public)
+
+    async def looked_up(found: Awaitable[Principal | None]) -> Principal | None:
+        try:
+            return await found
+        except StoreError as error:
+            raise no_database(error) from error
+
+    def lookup(key: str) -> Principal | None | Awaitable[Principal | None]:
+        found = services.coordinator.principal(key)
+        return looked_up(found) if isinstance(found, Awaitable) else found
+
+    app = Keys(app, lookup, public=is_public)
     return RequestId(Problems(app))
 
 

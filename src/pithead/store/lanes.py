@@ -141,7 +141,7 @@ class Lanes:
                 self._changed.wait()
             return [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
 
-    def postpone(self, batch: Sequence[_Waiting], error: BaseException, *, last: bool = False) -> bool:
+    def postpone(self, batch: Sequence[_Waiting], why: str, *, last: bool = False) -> bool:
         """Nothing came of these: they are run again, before or (`last`) after all others, or refused after too long.
 
         Whether there are any to run.
@@ -154,7 +154,7 @@ class Lanes:
                 if now - waiting.since < self.patience:
                     (self._queue.append if last else self._queue.appendleft)(waiting)
                 else:
-                    waiting.failure = StoreError(f"the database did not take the change: {one_line(error)}")
+                    waiting.failure = StoreError(f"the database did not take the change: {why}")
                     given_up.append(waiting)
             self._changed.notify()
             left = bool(self._queue)
@@ -241,14 +241,14 @@ class _Lane(threading.Thread):
             usable = self._undone(error)
             if not usable:
                 self._drop()
-            if self._lanes.postpone(batch, error) and not usable:
+            if self._lanes.postpone(batch, _why(error)) and not usable:
                 time.sleep(_RETRY_EVERY)
             return
         committed = self._commit(connection)
         if committed:
             self._lanes.answer(ran.done, committed=True)
         elif committed is False:
-            self._lanes.postpone(ran.done, StoreError("the commit failed"))
+            self._lanes.postpone(ran.done, "the commit failed")
         else:
             for waiting in ran.done:
                 waiting.failure = OutcomeUnknown(
@@ -256,7 +256,7 @@ class _Lane(threading.Thread):
                 )
             self._lanes.doubt()
             self._lanes.answer(ran.done)
-        others = StoreError("others keep changing the same")
+        others = "others keep changing the same"
         self._lanes.postpone(ran.stuck, others, last=True)
         self._lanes.postpone(ran.busy, others)
 
@@ -397,6 +397,11 @@ def _recover(pipeline: psycopg.Pipeline | None) -> None:
     if pipeline is not None:
         with contextlib.suppress(psycopg.Error):
             pipeline.sync()
+
+
+def _why(error: psycopg.Error | StoreError) -> str:
+    """For those who asked: what the server said, but nothing of where it is."""
+    return one_line(error) if isinstance(error, psycopg.Error) and error.sqlstate else "it does not answer"
 
 
 def _refusal(error: psycopg.Error) -> Exception:

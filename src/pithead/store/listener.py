@@ -84,18 +84,23 @@ class Listener:
                 wire.shutdown(socket.SHUT_RDWR)
 
     def _work(self) -> None:
-        first = True
+        first, trouble = True, False
         while not self._closing.is_set():
             try:
                 self._connection = connect(self._url, "listener")
                 self._connection.execute("LISTEN pithead")
                 self._connection.execute(Q["share_lock"], {"locks": LOCKS, "task": UP})
                 self._loop.call_soon_threadsafe(self._resolve if first else self._on_gap)
-                first = False
+                if trouble:
+                    _log.warning("hears the other coordinators again")
+                first, trouble = False, False
                 self._listen(self._connection)
             except (psycopg.Error, StoreError, OSError, RuntimeError) as error:
                 if not self._closing.is_set() and not self._loop.is_closed():
-                    _log.warning("cannot hear the other coordinators: %s; trying again", one_line(error))
+                    if not trouble:
+                        # Once, and not with every try.
+                        _log.warning("cannot hear the other coordinators, and tries again: %s", one_line(error))
+                    trouble = True
                     self._closing.wait(_RETRY_EVERY)
             finally:
                 if self._connection is not None:

@@ -1,7 +1,9 @@
 """A PostgreSQL database as a coordinator uses it, beside any number of others that do the same."""
 
 import asyncio
+import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -14,7 +16,7 @@ from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
 from pithead.store.clock import DatabaseClock
 from pithead.store.errors import StoreError
-from pithead.store.lanes import PATIENCE, Lanes
+from pithead.store.lanes import Lanes
 from pithead.store.listener import Heard, Listener
 from pithead.store.postgres import conninfo, one_line, prepare
 from pithead.store.queries import POSTGRES_READING
@@ -22,10 +24,16 @@ from pithead.store.tx import SqlTx
 
 T = TypeVar("T")
 
+# What the pool says of each try to connect, the listener says once.
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
 #: Lanes that write. While one waits for its commit, the other runs.
 LANES: Final = 2
 #: Connections for reading.
 READERS: Final = 4
+#: Seconds for which a database that did not answer is not asked, and that it has to answer then.
+_PAUSE: Final = 1.0
+_SOON: Final = 0.5
 #: How often a read is tried whose connection turns out to be gone: once for each that may be, and once more.
 _TRIES: Final = READERS + 1
 
@@ -43,6 +51,8 @@ class Shared:
         on_heard: Heard,
         on_gap: Callable[[], None],
     ) -> None:
+        #: When it may be asked again, after it did not answer.
+        self._away_until = 0.0
         # A name for this run: how it knows its own notes.
         name = secrets.token_hex(6)
         self._loop = asyncio.get_running_loop()
@@ -73,14 +83,22 @@ class Shared:
         return self._loop.run_in_executor(self._threads, self._read, lambda tx: tx.due(now), False)
 
     def _read(self, read: Callable[[SqlTx], T], one_snapshot: bool) -> T:
+        if time.monotonic() < self._away_until:
+            # Somebody has just waited in vain: the others are told at once, and do not queue up for the threads.
+            raise StoreError("the database does not answer")
+        patience = _SOON if self._away_until else self.lanes.patience
         for left in reversed(range(_TRIES)):
             try:
-                with self._pool.connection(timeout=PATIENCE) as connection:
-                    return _transact(connection, read) if one_snapshot else _look(connection, read)
+                with self._pool.connection(timeout=patience) as connection:
+                    outcome = _transact(connection, read) if one_snapshot else _look(connection, read)
+                self._away_until = 0.0
+                return outcome
             except (psycopg.OperationalError, PoolTimeout) as error:
                 # The server was restarted since the connection was last used: reading again is safe.
                 if not left or isinstance(error, PoolTimeout):
-                    raise StoreError(f"the database does not answer: {one_line(error)}") from error
+                    self._away_until = time.monotonic() + _PAUSE
+                    # Without what libpq says of it: that names places which are none of the caller's business.
+                    raise StoreError("the database does not answer") from error
             except psycopg.DataError as error:
                 raise Invalid(Fault("", "holds a value that the database cannot hold")) from error
             except psycopg.Error as error:
