@@ -13,19 +13,20 @@ from tests.agent.test_llama import assignment
 from pithead.agent.runners.base import RunFailed, RunResult
 from pithead.agent.runners.command import Command, Commands
 from pithead.agent.sandbox import Sandbox
+from pithead.wire.miners import JobLimits
 
 
 def shell(script: str, **options: Any) -> Commands:
     return Commands({"it": Command(command=["/bin/sh", "-c", script], **options)}, Sandbox())
 
 
-async def run(commands: Commands, given: Any = None, model: str = "command:it") -> RunResult:
-    return await commands.run(assignment(given, model), lambda fraction, words: None)
+async def run(commands: Commands, given: Any = None, model: str = "command:it", **task: Any) -> RunResult:
+    return await commands.run(assignment(given, model, **task), lambda fraction, words: None)
 
 
-async def failure(commands: Commands, given: Any = None, model: str = "command:it") -> tuple[str, str]:
+async def failure(commands: Commands, given: Any = None, model: str = "command:it", **task: Any) -> tuple[str, str]:
     with pytest.raises(RunFailed) as failed:
-        await run(commands, given, model)
+        await run(commands, given, model, **task)
     return failed.value.kind, failed.value.reason
 
 
@@ -44,6 +45,53 @@ async def test_files_are_found_in_a_folder_of_their_own() -> None:
     files = {"a.txt": base64.b64encode(b"one").decode(), "b": base64.b64encode(bytes(300_000)).decode()}
     result = await run(shell("cat; cat /input/a.txt; wc -c </input/b; ls /input"), {"k": 1, "files": files})
     assert result.data == b'{"k":1}one300000\na.txt\nb\n'
+
+
+def cached(folder: Path, content: bytes) -> Path:
+    """A file as the agent's cache keeps it: behind a folder that nobody else goes through."""
+    folder.chmod(0o700)
+    file = folder / ("ab" * 32)
+    file.write_bytes(content)
+    file.chmod(0o444)
+    return file
+
+
+async def test_input_files_are_found_there_too_and_only_read(tmp_path: Path) -> None:
+    big = cached(tmp_path, bytes(3 << 20))
+    script = (
+        "wc -c < /input/big; cat /input/small; echo x >> /input/big; rm -f /input/big; chmod 777 /input/big; ls /input"
+    )
+    given = {"files": {"small": base64.b64encode(b"inline ").decode()}}
+    result = await run(shell(script), given, files={"big": big})
+    assert result.data == b"3145728\ninline big\nsmall\n"
+    assert (big.stat().st_size, big.stat().st_mode & 0o777, big.stat().st_nlink) == (3 << 20, 0o444, 1)
+    twice = {"files": {"big": base64.b64encode(b"x").decode()}}
+    assert await failure(shell("true"), twice, files={"big": big}) == (
+        "bad_input",
+        "files: big is an input file too; give one of them another name",
+    )
+    link = tmp_path / "link"
+    link.symlink_to(big)
+    assert await failure(shell("cat /input/a"), files={"a": link}) == (
+        "error",
+        "this miner could not start the program",
+    )
+
+
+async def test_a_job_is_held_to_its_own_limits_which_only_lower_those_of_the_owner() -> None:
+    asked = JobLimits(memory_bytes=64 << 20, scratch_bytes=1 << 20, pids=20, output_bytes=1000, wall_clock_seconds=5)
+    script = "prlimit --nproc --noheadings -o SOFT; dd if=/dev/zero of=/work/a bs=64k count=64 2>/dev/null; stat -c %s /work/a; cat /work/a"
+    kind, reason = await failure(shell(script), limits=asked)
+    assert (kind, reason) == ("error", "it answered with more than the 1000 bytes that it may here")
+    result = await run(shell(script.rpartition(";")[0]), limits=asked)
+    assert result.data.split() == [b"20", b"1048576"]
+    short = JobLimits(wall_clock_seconds=0.2)
+    assert (await failure(shell("sleep 60"), limits=short))[0] == "timeout"
+    for field, most in (("memory_bytes", 2048 << 20), ("pids", 128), ("wall_clock_seconds", 600)):
+        kind, reason = await failure(shell("true"), limits=JobLimits(**{field: most + 1}))
+        assert kind == "over_limit"
+        assert reason.endswith(f"; this miner gives {most}")
+        await run(shell("true"), limits=JobLimits(**{field: most}))
 
 
 @pytest.mark.parametrize(

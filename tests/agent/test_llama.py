@@ -17,9 +17,8 @@ import msgspec
 import pytest
 from tests.e2e.processes import models_of
 
-from pithead.agent.runners.base import RunFailed
+from pithead.agent.runners.base import RunFailed, Task
 from pithead.agent.runners.llama import BUILT_IN, Llama, Options, built_in, catalogue
-from pithead.wire.miners import Assignment
 
 #: A run of this takes a second at the least, and tells how far it is.
 LONG: dict[str, Any] = {"prompt": "Once upon a time", "max_tokens": 400}
@@ -27,11 +26,11 @@ LONG: dict[str, Any] = {"prompt": "Once upon a time", "max_tokens": 400}
 PATIENCE = 30.0
 
 
-def assignment(given: Any, model: str = BUILT_IN, gpu_count: int = 1) -> Assignment:
-    return Assignment(
+def assignment(given: Any, model: str = BUILT_IN, gpu_count: int = 1, **more: Any) -> Task:
+    return Task(
         job_id="job_1", status="assigned", model=model, input=msgspec.Raw(msgspec.json.encode(given)), gpu_type="cpu",
         gpu_count=gpu_count, estimated_time=60, price=Decimal(0), require_result=True, attempt=1, lease_token="lease_1", client_id="client_1",
-        lease_expires_at=0, lease_expires_in=120, attempt_expires_in=600,
+        lease_expires_at=0, lease_expires_in=120, attempt_expires_in=600, **more,
     )  # fmt: skip
 
 

@@ -30,11 +30,11 @@ from pithead.agent.line import Line, Pace
 from pithead.agent.owner.governor import Governor
 from pithead.agent.record import JobLine, Record
 from pithead.agent.rhythm import Lease, Rhythm
-from pithead.agent.runners.base import RunFailed, Runner, RunResult
+from pithead.agent.runners.base import RunFailed, Runner, RunResult, takes_files, task_of
 from pithead.agent.service import notify
 from pithead.agent.spool import Finished, Spool
 from pithead.client import ApiError, AsyncMinerClient, PitheadError, Unauthorized
-from pithead.wire.miners import Assignment, HeartbeatAnswer, Stop
+from pithead.wire.miners import Assignment, HeartbeatAnswer, JobLimits, Stop
 
 log = logging.getLogger(__name__)
 
@@ -271,14 +271,26 @@ class Agent:
             held.progress = (fraction, message)
             self._record.moved(id(held), "running", fraction, message)
 
+        if assignment.input_files and not takes_files(self._runner, assignment.model):
+            raise RunFailed("bad_input", f"{assignment.model} makes no use of input files; submit the job without them")
         telling = self._group.create_task(self._tell_progress(held), name=f"progress of {held.job_id}")
-        limit = asyncio.timeout(assignment.attempt_expires_in)
+        limit, asked = asyncio.timeout(assignment.attempt_expires_in), assignment.limits or JobLimits()
+        own = asyncio.timeout(asked.wall_clock_seconds)
         try:
             async with limit:
-                return await self._runner.run(assignment, report)
+                task = task_of(assignment)
+                async with own:
+                    result = await self._runner.run(task, report)
+            if asked.output_bytes is not None and len(result.data) > asked.output_bytes:
+                raise RunFailed(
+                    "error", f"the result is longer than the {asked.output_bytes} bytes that the job allows"
+                )
+            return result
         except RunFailed:
             raise
         except Exception:
+            if own.expired():
+                raise RunFailed("timeout", f"not done within the job's own {asked.wall_clock_seconds:g} s") from None
             if limit.expired():
                 raise RunFailed("timeout", f"not done within {assignment.attempt_expires_in:.0f} s") from None
             log.exception("%s: the runner broke", held.job_id)

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pithead.agent.runners.base import RunFailed, Runner
-from pithead.wire.miners import Assignment
+from pithead.agent.runners.base import RunFailed, Runner, Task
 
 #: What is asked: long enough to measure, short enough to wait for.
 JOB: Final[dict[str, Any]] = {
@@ -56,7 +55,7 @@ async def _one(runner: Runner, model: str, clock: Callable[[], float]) -> Trial:
     for _ in range(2):
         began = clock()
         try:
-            result = await runner.run(_assignment(model), lambda fraction, message: None)
+            result = await runner.run(_task(model), lambda fraction, message: None)
         except RunFailed as failed:
             return Trial(model=model, works=False, why=f"{failed.kind}: {failed.reason}")
         took.append(max(1e-6, clock() - began))
@@ -72,8 +71,8 @@ async def _one(runner: Runner, model: str, clock: Callable[[], float]) -> Trial:
     )
 
 
-def _assignment(model: str) -> Assignment:
-    return Assignment(
+def _task(model: str) -> Task:
+    return Task(
         job_id="job_trial",
         status="assigned",
         model=model,

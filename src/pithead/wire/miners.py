@@ -25,7 +25,15 @@ MinerStatus = Literal["pending", "active", "draining", "suspended", "offline", "
 JobStatus = Literal["queued", "assigned", "running", "uploading", "completed", "failed", "cancelled", "expired"]
 #: Why an attempt failed. `bad_input` and `rejected` end the job, since another miner would fail likewise; the rest may retry.
 FailureKind = Literal[
-    "error", "bad_input", "rejected", "timeout", "out_of_memory", "runner_missing", "sandbox", "model_missing"
+    "error",
+    "bad_input",
+    "rejected",
+    "timeout",
+    "out_of_memory",
+    "over_limit",
+    "runner_missing",
+    "sandbox",
+    "model_missing",
 ]
 MaxConcurrent = Annotated[int, Meta(ge=1, le=10_000)]
 Models = Annotated[list[Model], Meta(max_length=1000)]
@@ -173,7 +181,33 @@ class Available(Answer):
     jobs: list[Offer]
 
 
-class Assignment(Answer):
+class JobFile(Answer):
+    """A file that a job needs."""
+
+    #: What the job calls it: letters, digits, `.`, `_` and `-`, no path.
+    name: str
+    #: SHA-256 of its bytes, in hex: what it is fetched by.
+    sha256: str
+    #: Its bytes.
+    size: int
+
+
+class JobLimits(Answer, omit_defaults=True):
+    """What a job may use; of what is absent, what the miner's owner allows. No job gets more than its miner's owner allows."""
+
+    #: Seconds of one run, from its start.
+    wall_clock_seconds: Number | None = None
+    #: Memory of all its processes together.
+    memory_bytes: int | None = None
+    #: What it may write to its scratch folder.
+    scratch_bytes: int | None = None
+    #: Its result.
+    output_bytes: int | None = None
+    #: Processes and threads at a time.
+    pids: int | None = None
+
+
+class Assignment(Answer, omit_defaults=True):
     """A job in the hands of one miner. Asking again gives the same."""
 
     job_id: str
@@ -197,6 +231,10 @@ class Assignment(Answer):
     lease_expires_in: Number
     #: Seconds until this attempt ends whatever is renewed.
     attempt_expires_in: Number
+    #: Ours: files to fetch for it; absent where there are none.
+    input_files: list[JobFile] = msgspec.field(default_factory=list)
+    #: Ours: what the job is to be held to; absent where its client says nothing.
+    limits: JobLimits | None = None
 
 
 class Metrics(OpenRequest):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -11,6 +12,19 @@ from pithead.wire.miners import Assignment, FailureKind, Metrics
 
 #: Told how far a run is: 0 to 1 or `None`, and a few words.
 Report = Callable[[float | None, str], None]
+
+
+class Task(Assignment, kw_only=True):
+    """A job as a runner gets it: the assignment, and where what it needs lies on this machine."""
+
+    #: Its input files by the names that the job gives them, fetched and checked against their hashes. They are to be read
+    #: only, and for as long as the run lasts: other jobs may be reading them too.
+    files: Mapping[str, Path] = {}
+
+
+def task_of(assignment: Assignment, files: Mapping[str, Path] | None = None) -> Task:
+    """The assignment, with its files."""
+    return Task(**{name: getattr(assignment, name) for name in Assignment.__struct_fields__}, files=files or {})
 
 
 class RunResult(msgspec.Struct, frozen=True):
@@ -40,10 +54,20 @@ class Runner(Protocol):
         """Told before the first run how many there may be at a time."""
         ...
 
-    async def run(self, assignment: Assignment, report: Report) -> RunResult:
+    async def run(self, task: Task, report: Report) -> RunResult:
         """Run the job. Raises `RunFailed`. When cancelled it stops the work before it raises, and leaves nothing running."""
         ...
 
     async def close(self) -> None:
         """End whatever is kept for later runs."""
         ...
+
+
+def takes_files(runner: Runner, model: str) -> bool:
+    """Whether the runner makes use of input files for jobs of this model.
+
+    One that does has a method `takes_files(model)` that says so; where there is none, a job with files is refused before
+    they are fetched.
+    """
+    says: Callable[[str], bool] | None = getattr(runner, "takes_files", None)
+    return says is not None and says(model)

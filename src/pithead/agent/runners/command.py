@@ -1,8 +1,8 @@
 """Programs that the owner lists, in the sandbox. A job picks one by its name and gives it an input; the line is the owner's.
 
 A job of the model `command:NAME` has that program run. Its standard input is the job's input, as JSON; what it writes to
-standard output is the result. `files` of the input, names with base64, are found in the folder `/input` instead. The
-program says by its end what came of it: 0 is done, 65 (`EX_DATAERR` of sysexits.h) means that the input is no good and
+standard output is the result. The job's input files are found in the folder `/input`, and so are `files` of the input,
+names with base64. The program says by its end what came of it: 0 is done, 65 (`EX_DATAERR` of sysexits.h) means that the input is no good and
 that no other miner need try; anything else is a failure that another may retry.
 """
 
@@ -18,9 +18,10 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from pithead.agent.runners.base import Report, RunFailed, RunResult
+from pithead.agent.runners.base import Report, RunFailed, RunResult, Task
+from pithead.agent.runners.limits import bounded
 from pithead.agent.sandbox import Limits, Outcome, Sandbox, Unavailable, View
-from pithead.wire.miners import Assignment, Metrics
+from pithead.wire.miners import Metrics
 
 #: What the models of this kind begin with.
 PREFIX: Final = "command:"
@@ -79,13 +80,20 @@ class Commands:
     def prepare(self, at_once: int) -> None:
         """Each run is on its own."""
 
-    async def run(self, assignment: Assignment, report: Report) -> RunResult:
+    def takes_files(self, model: str) -> bool:
+        """Every program may read them."""
+        return True
+
+    async def run(self, task: Task, report: Report) -> RunResult:
         """Run the program. Raises `RunFailed`; of kind `sandbox` where it would have to run bare."""
-        command = self._commands.get(assignment.model.removeprefix(PREFIX))
-        if command is None or not assignment.model.startswith(PREFIX):
-            raise RunFailed("model_missing", f"this miner has no program {assignment.model!r}")
-        given, files = _taken_apart(bytes(assignment.input))
-        limits = command.limits()
+        command = self._commands.get(task.model.removeprefix(PREFIX))
+        if command is None or not task.model.startswith(PREFIX):
+            raise RunFailed("model_missing", f"this miner has no program {task.model!r}")
+        limits = bounded(command.limits(), task.limits)
+        given, files = _taken_apart(bytes(task.input))
+        if twice := sorted(files.keys() & task.files.keys()):
+            raise RunFailed("bad_input", f"files: {twice[0]} is an input file too; give one of them another name")
+        files |= task.files
         view = View(
             read=tuple(map(Path, command.read)),
             devices=tuple(map(Path, command.devices)),
@@ -101,7 +109,7 @@ class Commands:
         if failure := failure_of(outcome, limits):
             raise failure
         seconds = outcome.seconds
-        metrics = Metrics(execution_time_seconds=seconds, gpu_time_seconds=seconds * assignment.gpu_count)
+        metrics = Metrics(execution_time_seconds=seconds, gpu_time_seconds=seconds * task.gpu_count)
         return RunResult(outcome.output, metrics)
 
     async def close(self) -> None:

@@ -6,8 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
-from pithead.agent.runners.base import Report, RunFailed, Runner, RunResult
-from pithead.wire.miners import Assignment
+from pithead.agent.runners.base import Report, RunFailed, Runner, RunResult, Task, takes_files
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +31,17 @@ class Dispatcher:
         for runner in self._runners:
             runner.prepare(at_once)
 
-    async def run(self, assignment: Assignment, report: Report) -> RunResult:
+    def takes_files(self, model: str) -> bool:
+        """Whether the one that has the model does."""
+        runner = self._by_model.get(model)
+        return runner is not None and takes_files(runner, model)
+
+    async def run(self, task: Task, report: Report) -> RunResult:
         """By the one that has the model."""
-        runner = self._by_model.get(assignment.model)
+        runner = self._by_model.get(task.model)
         if runner is None:
-            raise RunFailed("model_missing", f"this miner has no model {assignment.model!r}")
-        return await runner.run(assignment, report)
+            raise RunFailed("model_missing", f"this miner has no model {task.model!r}")
+        return await runner.run(task, report)
 
     async def close(self) -> None:
         """All of them, whatever one of them raises."""

@@ -28,9 +28,9 @@ import msgspec
 from pithead.agent import leftovers
 from pithead.agent.gpus import cores
 from pithead.agent.runners.answers import document, presentable
-from pithead.agent.runners.base import Report, RunFailed, RunResult
+from pithead.agent.runners.base import Report, RunFailed, RunResult, Task
 from pithead.agent.runners.inputs import Chat, Completion, parse
-from pithead.wire.miners import Assignment, Metrics
+from pithead.wire.miners import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -110,12 +110,12 @@ class Llama:
         """How many runs there may be at a time, and so how many processes."""
         self._most = at_once
 
-    async def run(self, assignment: Assignment, report: Report) -> RunResult:
+    async def run(self, task: Task, report: Report) -> RunResult:
         """Answer the chat, or continue the text. The same input gives the same bytes on the same machine."""
-        request = parse(assignment.input)
-        path = self._models.get(assignment.model)
+        request = parse(task.input)
+        path = self._models.get(task.model)
         if path is None:
-            raise RunFailed("model_missing", f"this miner has no model {assignment.model!r}")
+            raise RunFailed("model_missing", f"this miner has no model {task.model!r}")
         began = time.monotonic()
         async with self._borrowed(path) as child:
             most = min(request.max_tokens, self._options.context)
@@ -125,11 +125,11 @@ class Llama:
         metrics = Metrics(
             execution_time_seconds=seconds,
             # For a machine without GPU its slots stand in for them.
-            gpu_time_seconds=seconds * assignment.gpu_count,
+            gpu_time_seconds=seconds * task.gpu_count,
             prompt_tokens=usage["prompt_tokens"],
             completion_tokens=usage["completion_tokens"],
         )
-        return RunResult(document(assignment.model, request, answer), metrics)
+        return RunResult(document(task.model, request, answer), metrics)
 
     @contextlib.asynccontextmanager
     async def _borrowed(self, path: Path) -> AsyncIterator[_Child]:

@@ -17,9 +17,9 @@ import httpx
 import msgspec
 
 from pithead.agent.runners.answers import document, presentable
-from pithead.agent.runners.base import Report, RunFailed, RunResult
+from pithead.agent.runners.base import Report, RunFailed, RunResult, Task
 from pithead.agent.runners.inputs import Chat, parse
-from pithead.wire.miners import Assignment, Metrics
+from pithead.wire.miners import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +87,13 @@ class OpenAI:
     def prepare(self, at_once: int) -> None:
         """The server has its own queue."""
 
-    async def run(self, assignment: Assignment, report: Report) -> RunResult:
+    async def run(self, task: Task, report: Report) -> RunResult:
         """Answer the chat, or continue the text. When cancelled the connection is closed, on which servers stop."""
-        request = parse(assignment.input)
-        if assignment.model not in self._models:
-            raise RunFailed("model_missing", f"this miner has no model {assignment.model!r}")
+        request = parse(task.input)
+        if task.model not in self._models:
+            raise RunFailed("model_missing", f"this miner has no model {task.model!r}")
         body = msgspec.to_builtins(request) | {
-            "model": assignment.model,
+            "model": task.model,
             "n": 1,
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -118,11 +118,11 @@ class OpenAI:
         whole, seconds = answer.whole(), time.monotonic() - began
         metrics = Metrics(
             execution_time_seconds=seconds,
-            gpu_time_seconds=seconds * assignment.gpu_count,
+            gpu_time_seconds=seconds * task.gpu_count,
             prompt_tokens=whole["usage"]["prompt_tokens"],
             completion_tokens=whole["usage"]["completion_tokens"],
         )
-        return RunResult(document(assignment.model, request, whole), metrics)
+        return RunResult(document(task.model, request, whole), metrics)
 
     async def close(self) -> None:
         """Nothing is kept between runs."""

@@ -28,6 +28,7 @@ from pithead.agent.sandbox import cgroups, processes, seccomp
 from pithead.agent.sandbox.bubblewrap import FILES, INPUT, STDIN, View, arguments, candidates
 from pithead.agent.sandbox.descriptors import Pipe, pipe, read_all, readable, ready
 from pithead.agent.sandbox.limits import Limits
+from pithead.agent.sandbox.shown import shown
 
 #: Why a run was ended from here.
 Stopped = Literal["timeout", "out_of_memory", "output"]
@@ -111,8 +112,9 @@ class Sandbox:
     ) -> Outcome:
         """Run a program to its end, or to that of its limits.
 
-        `files`: by their names in the folder `/input`; each is bytes, or a file that is copied. Raises `Unavailable`,
-        and `OSError` where a file cannot be read. When cancelled it ends the program first.
+        `files`: by their names in the folder `/input`, to be read only; each is bytes, which are kept in memory, or a
+        file on the disk, which is not copied. Raises `Unavailable`, and `OSError` where a file cannot be read. When
+        cancelled it ends the program first.
         """
         await self.check()
         assert self._bwrap is not None
@@ -143,10 +145,12 @@ class Sandbox:
         if prlimit is None:
             raise Unavailable("prlimit is not installed; it comes with util-linux")
         view = view or View()
-        contents: dict[str, bytes | Path] = {**FILES}
-        contents |= {STDIN: stdin} | {f"{INPUT}/{name}": content for name, content in (files or {}).items()}
-        with contextlib.ExitStack() as stack:
+        given = (files or {}).items()
+        contents = {**FILES, STDIN: stdin} | {f"{INPUT}/{name}": one for name, one in given if isinstance(one, bytes)}
+        on_disk = {name: one for name, one in given if isinstance(one, Path)}
+        async with contextlib.AsyncExitStack() as stack:
             user = stack.enter_context(self._user())
+            seen = await stack.enter_async_context(shown(on_disk, user))
             group = self._group(limits)
             try:
                 data = {path: stack.enter_context(readable(content)).fileno() for path, content in contents.items()}
@@ -157,7 +161,8 @@ class Sandbox:
                 filtered = stack.enter_context(readable(program))
                 info, gate = pipe(stack), pipe(stack)
                 line = arguments(
-                    bwrap, Path(prlimit), command, view=view, limits=limits, data=data, seccomp=filtered.fileno(),
+                    bwrap, Path(prlimit), command, view=view, limits=limits, data=data,
+                    files={f"{INPUT}/{name}": path for name, path in seen.items()}, seccomp=filtered.fileno(),
                     info=info.far.fileno(),
                     # What a driver maps of a device is no memory, but is counted as such.
                     address_space=limits.memory if group is None and not view.devices else None,

@@ -72,12 +72,14 @@ def arguments(
     view: View,
     limits: Limits,
     data: Mapping[str, int],
+    files: Mapping[str, Path],
     seccomp: int,
     info: int,
     address_space: int | None,
 ) -> list[str]:
-    """The command line. `data`: paths in the sandbox and the descriptors to fill them from; `info`, `seccomp`: descriptors
-    too. `address_space`: what one process may have, where no group counts memory.
+    """The command line. `data`: paths in the sandbox and the descriptors to fill them from, `files`: and the files that are
+    shown there; `info`, `seccomp`: descriptors too. `address_space`: what one process may have, where no group counts
+    memory.
     """
     # User, ids, mounts, processes, shared memory, network, host name, cgroups: new ones of each. Without a network there
     # is a loopback too, that nobody else is on.
@@ -110,6 +112,8 @@ def arguments(
     line += ["--dir", INPUT]
     for name, descriptor in data.items():
         line += ["--perms", "0444", "--ro-bind-data", str(descriptor), name]
+    for name, path in files.items():
+        line += ["--ro-bind", str(path), name]
     # Last: nothing but the scratch folder and shared memory can be written to.
     line += ["--remount-ro", "/", "--chdir", WORK, "--"]
     # Counted within the sandbox's own user namespace: the owner's other processes are not among them.

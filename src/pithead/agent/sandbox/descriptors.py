@@ -7,19 +7,14 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Final, NamedTuple
 
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 @contextlib.contextmanager
-def readable(content: bytes | Path) -> Iterator[IO[bytes]]:
-    """To read it from: a file, or bytes that nobody who gets them can change."""
-    if isinstance(content, Path):
-        with os.fdopen(os.open(content, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb", buffering=0) as file:
-            yield file
-        return
+def readable(content: bytes) -> Iterator[IO[bytes]]:
+    """To read them from: bytes that nobody who gets them can change."""
     with os.fdopen(os.memfd_create("pithead", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "w+b", buffering=0) as file:
         left = memoryview(content)
         while left:
@@ -36,7 +31,7 @@ class Pipe(NamedTuple):
     far: IO[bytes]
 
 
-def pipe(stack: contextlib.ExitStack) -> Pipe:
+def pipe(stack: contextlib.ExitStack | contextlib.AsyncExitStack) -> Pipe:
     """A new one, closed with the stack."""
     near, far = os.pipe2(os.O_CLOEXEC)
     return Pipe(
