@@ -1,5 +1,6 @@
 """What is in the machine: the real binding over a driver made here, and `amdsmi` as an object with its functions."""
 
+import os
 import platform
 import subprocess
 from types import SimpleNamespace
@@ -86,6 +87,76 @@ def test_amds_cards_are_found_through_its_library() -> None:
     assert (card.power_watts, card.utilization_percent) == (None, None)
     assert amd.opened == 0
     assert gpus.discover(amd=amd) == gpus.Inventory("amd-instinct-mi250x", 1)
+
+
+class Instinct(Amd):
+    """All that a card of the data centre tells, as version 6 answers; `holders` are the processes on it."""
+
+    AmdSmiTemperatureType = SimpleNamespace(EDGE="edge", HOTSPOT="hotspot")
+    AmdSmiTemperatureMetric = SimpleNamespace(CURRENT="current")
+
+    def __init__(self, *holders: dict[str, Any]) -> None:
+        super().__init__({"name": "AMD Instinct MI300X"})
+        self.holders = list(holders)
+
+    def amdsmi_get_power_info(self, device: dict[str, Any]) -> dict[str, Any]:
+        return {"current_socket_power": 512, "average_socket_power": "N/A"}
+
+    def amdsmi_get_gpu_activity(self, device: dict[str, Any]) -> dict[str, Any]:
+        return {"gfx_activity": 87, "umc_activity": 3, "mm_activity": "N/A"}
+
+    def amdsmi_get_temp_metric(self, device: dict[str, Any], kind: str, metric: str) -> int:
+        assert metric == "current"
+        if kind == "hotspot":
+            raise RuntimeError("AMDSMI_STATUS_NOT_SUPPORTED")
+        return 61
+
+    def amdsmi_get_gpu_process_list(self, device: dict[str, Any]) -> list[dict[str, Any]]:
+        return self.holders
+
+
+@pytest.mark.usefixtures("no_nvidia")
+def test_how_amds_cards_do_goes_with_heartbeats() -> None:
+    amd = Instinct({"pid": os.getpid(), "name": "us"})
+    assert gpus.telemetry(amd=amd) == {
+        "gpus": [
+            {
+                "index": 0,
+                "name": "AMD Instinct MI300X",
+                "others_percent": 0,
+                "utilization_percent": 87,
+                "memory_used_bytes": 10 << 20,
+                "memory_total_bytes": 65520 << 20,
+                "temperature_celsius": 61,
+                "power_watts": 512,
+            }
+        ]
+    }
+    assert amd.opened == 0, "it is closed again"
+
+
+@pytest.mark.usefixtures("no_nvidia")
+@pytest.mark.parametrize(
+    ("holders", "others"),
+    [
+        ((), 0),
+        (({"process_info": {"pid": 1}},), 87),
+        (({"pid": 1}, {"pid": os.getpid()}), None),
+    ],
+)
+def test_what_others_use_of_an_amd_card_is_told_where_it_can_be(
+    holders: tuple[dict[str, Any], ...], others: float | None
+) -> None:
+    [card] = gpus.telemetry(amd=Instinct(*holders))["gpus"]
+    assert card["others_percent"] == others
+
+
+@pytest.mark.usefixtures("no_nvidia")
+def test_a_card_that_tells_little_is_no_fault() -> None:
+    [card] = gpus.telemetry(amd=Amd({"name": None}))["gpus"]
+    assert card["name"] == "AMD GPU"
+    assert [card[name] for name in ("temperature_celsius", "power_watts", "utilization_percent")] == [None] * 3
+    assert gpus.telemetry(amd=SimpleNamespace()) == {}
 
 
 @pytest.mark.usefixtures("no_nvidia")

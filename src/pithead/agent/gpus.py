@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def discover(nvml: Any = None, types: Mapping[str, str] | None = None, amd: Any 
     if not names:
         from pithead.agent.hardware import others
 
-        found = others(amd)
+        found = others(amd, types)
         names = [card.name for card in found.cards] if found is not None else []
     if not names:
         return _processor("")
@@ -128,13 +128,23 @@ def discover(nvml: Any = None, types: Mapping[str, str] | None = None, amd: Any 
     return Inventory(chosen, count, note if rest else "")
 
 
-def telemetry(nvml: Any = None) -> dict[str, Any]:
-    """How the GPUs do, for heartbeats; each value `None` where the library does not tell. Empty without GPUs."""
+def telemetry(nvml: Any = None, amd: Any = None) -> dict[str, Any]:
+    """How the GPUs do, for heartbeats; each value `None` where the library does not tell. Empty without GPUs.
+
+    NVIDIA's through NVML, AMD's through `amdsmi`. Of Apple's GPUs nothing is told: what there is takes root's rights
+    (`powermetrics`) or a private interface.
+    """
     try:
         with opened(nvml) as library:
-            ours = _our_processes()
+            ours = our_processes()
             return {"gpus": [_health(library, device, ours) for device in devices(library)]}
     except errors():
+        pass
+    from pithead.agent import radeon
+
+    try:
+        return {"gpus": [asdict(card) for card in radeon.cards(amd, our_processes())]}
+    except radeon.Absent:
         return {}
 
 
@@ -234,7 +244,7 @@ def _others(nvml: Any, device: Any, load: float | None, ours: Container[int]) ->
     return load if len(others) == len(running) else None
 
 
-def _our_processes() -> set[int]:
+def our_processes() -> set[int]:
     """This process and all below it."""
     import psutil
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from pithead.agent import gpus
+from pithead.agent import gpus, radeon
 
 #: `nvmlDeviceGetMigMode`: it is on.
 _MIG_ON: Final = 1
@@ -51,13 +49,13 @@ class Hardware(msgspec.Struct, frozen=True, kw_only=True):
 def survey(nvml: Any = None, amd: Any = None, types: dict[str, str] | None = None) -> Hardware:
     """Look at the machine. `nvml` and `amd` are the bindings `pynvml` and `amdsmi`, unless others are given. Never raises."""
     missing: list[str] = []
-    found = _nvidia(nvml, types or {}, missing) or _amd(amd, missing) or _apple()
+    found = _nvidia(nvml, types or {}, missing) or _amd(amd, missing, types or {}) or _apple()
     return msgspec.structs.replace(found or Hardware(vendor="cpu"), cores=gpus.cores(), missing=missing)
 
 
-def others(amd: Any = None) -> Hardware | None:
+def others(amd: Any = None, types: Mapping[str, str] | None = None) -> Hardware | None:
     """What there is of other makers than NVIDIA. Never raises."""
-    return _amd(amd, []) or _apple()
+    return _amd(amd, [], dict(types or {})) or _apple()
 
 
 def _nvidia(nvml: Any, types: dict[str, str], missing: list[str]) -> Hardware | None:
@@ -101,56 +99,29 @@ def _mig(nvml: Any, device: Any) -> Iterator[str]:
             yield gpus.name(nvml, part) or f"part {number}"
 
 
-def _amd(amd: Any, missing: list[str]) -> Hardware | None:
-    if amd is None:
-        try:
-            amd = importlib.import_module("amdsmi")
-        except Exception:  # It raises what it likes where its library is not there.
-            missing.append("AMD: there is no amdsmi here")
-            return None
-
-    def ask(function: Any, *arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except Exception:
-            return None
-
+def _amd(amd: Any, missing: list[str], types: dict[str, str]) -> Hardware | None:
     try:
-        amd.amdsmi_init()
-    except Exception as error:
-        missing.append(f"AMD: {error}")
+        found = list(radeon.cards(amd))
+    except radeon.Absent as absent:
+        missing.append(f"AMD: {absent}")
         return None
-    try:
-        cards = []
-        for index, device in enumerate(ask(amd.amdsmi_get_processor_handles) or ()):
-            asic, load = ask(amd.amdsmi_get_gpu_asic_info, device) or {}, ask(amd.amdsmi_get_gpu_activity, device) or {}
-            vram, power = ask(amd.amdsmi_get_gpu_vram_usage, device) or {}, ask(amd.amdsmi_get_power_info, device) or {}
-            name = str(asic.get("market_name") or "AMD GPU")
-            total, used = _number(vram.get("vram_total")), _number(vram.get("vram_used"))
-            cards.append(
-                Card(
-                    index=index,
-                    name=name,
-                    gpu_type=gpus.slug(name),
-                    # It counts in megabytes.
-                    memory_total_bytes=None if total is None else int(total) << 20,
-                    memory_used_bytes=None if used is None else int(used) << 20,
-                    power_watts=_number(power.get("average_socket_power")),
-                    utilization_percent=_number(load.get("gfx_activity")),
-                )
-            )
-        if cards:
-            return Hardware(vendor="amd", cards=cards)
-        missing.append("AMD: the driver answers, and shows no GPU")
-        return None
-    finally:
-        with contextlib.suppress(Exception):
-            amd.amdsmi_shut_down()
-
-
-def _number(value: Any) -> float | None:
-    # What it does not know it calls "N/A".
-    return float(value) if isinstance(value, int | float) else None
+    cards = [
+        Card(
+            index=card.index,
+            name=card.name,
+            gpu_type=gpus.slug(card.name, types),
+            memory_total_bytes=card.memory_total_bytes,
+            memory_used_bytes=card.memory_used_bytes,
+            temperature_celsius=card.temperature_celsius,
+            power_watts=card.power_watts,
+            utilization_percent=card.utilization_percent,
+        )
+        for card in found
+    ]
+    if cards:
+        return Hardware(vendor="amd", cards=cards)
+    missing.append("AMD: the driver answers, and shows no GPU")
+    return None
 
 
 def _apple() -> Hardware | None:
