@@ -218,6 +218,9 @@ async def test_runs_go_side_by_side_and_no_more_processes_stay_than_there_are_pl
     await two("b", prompt="Hi", max_tokens=2)
     assert len(children()) == 2, "one of a's made room"
     await two("a", prompt="Hi", max_tokens=2)
+    runner.prepare(1)
+    await two("b", prompt="Hi", max_tokens=2)
+    assert len(children()) == 1, "with fewer at a time, the others end with the next run"
     await runner.close()
 
 

@@ -12,6 +12,7 @@ from tests.agent.rig import Hands, Rig, answered, lost_request
 from pithead.agent.owner.governor import Governor
 from pithead.agent.owner.settings import put
 from pithead.agent.record import Record, read
+from pithead.agent.runners.base import About
 
 
 class House:
@@ -94,6 +95,52 @@ async def test_the_registration_follows_the_owner(rig: Rig, house: House) -> Non
         assert life.hands.at_once == 2
         await rig.passes(60)
         assert len(rig.line.calls("update")) == before + 1, "told once, not with every look"
+
+
+async def test_only_the_kinds_that_the_owner_takes_are_offered_and_taken(rig: Rig, house: House) -> None:
+    about = {"gpt2": About("llama"), "command:it": About("command"), "served": About("openai")}
+    async with house.life(Hands(*about), about=about) as life:
+        house.set("kinds", "llama,openai")
+        # Not even before the coordinator has heard of it.
+        rig.line.next("update", *[lost_request] * 8)
+        await rig.passes(3)
+        refused = await rig.client.submit(model="command:it")
+        await rig.passes(5)
+        assert life.hands.works == []
+        assert "jobs of the kind command are not taken" in house.record.state.refused
+        await rig.passes(60)
+        assert (await rig.miner.get()).json()["models"] == ["gpt2", "served"]
+        taken = [await rig.client.submit(model=model) for model in ("gpt2", "served")]
+        await rig.passes(5)
+        assert {work.job for work in life.hands.running} == set(taken)
+        house.set("kinds", None)
+        await rig.passes(25)
+        assert (await rig.miner.get()).json()["models"] == sorted(about)
+        assert refused in {work.job for work in life.hands.running}
+
+
+async def test_more_and_fewer_at_a_time_hold_while_it_runs_and_what_was_registered_holds_again(
+    rig: Rig, house: House
+) -> None:
+    jobs = [await rig.client.submit() for _ in range(5)]
+    house.set("max_concurrent", "1")
+    async with house.life(registered={"max_concurrent": 3, "price_per_hour": "0.04"}) as life:
+        await rig.passes(5)
+        assert len(life.hands.running) == 1
+        house.set("max_concurrent", "2")
+        await rig.passes(5)
+        assert (len(life.hands.running), life.hands.at_once) == (2, 2)
+        house.set("max_concurrent", "1")
+        await rig.passes(5)
+        life.hands.running[0].done()
+        await rig.passes(5)
+        assert (len(life.hands.running), life.hands.at_once) == (1, 1), "what ran went on, and nothing came after it"
+        house.set("max_concurrent", None)
+        await rig.passes(5)
+        view = (await rig.miner.get()).json()
+        assert (view["max_concurrent"], view["price_per_hour"]) == (3, 0.05), "what was never set is not touched"
+        assert (len(life.hands.running), life.hands.at_once) == (3, 3)
+        assert len(jobs) == 1 + 3 + 1
 
 
 async def test_what_the_coordinator_refuses_is_logged_and_the_next_change_is_told(

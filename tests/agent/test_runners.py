@@ -11,18 +11,24 @@ from tests.agent.rig import Hands, Rig
 from tests.agent.test_llama import assignment
 
 from pithead.agent.runners import config
-from pithead.agent.runners.base import RunFailed
+from pithead.agent.runners.base import About, RunFailed
 from pithead.agent.runners.config import Unusable, assemble, load
 from pithead.agent.runners.dispatch import Dispatcher
 from pithead.agent.sandbox import Sandbox
+from pithead.agent.trial import attempt
 
 ROOT = Path(__file__).parents[2]
 
 
 async def test_each_job_goes_to_the_runner_that_has_its_model(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     first, second = Hands("gpt2", "both"), Hands("command:it", "both")
-    dispatcher = Dispatcher([first, second])
+    dispatcher = Dispatcher([("llama", first), ("command", second)], {"command:it": "sha256:1"})
     assert dispatcher.models() == ["both", "command:it", "gpt2"]
+    assert dispatcher.about() == {
+        "gpt2": About("llama"),
+        "both": About("llama"),
+        "command:it": About("command", "sha256:1"),
+    }
     assert "both is here twice" in caplog.text
     async with rig.life(dispatcher) as _:  # type: ignore[arg-type]
         for model in ("gpt2", "command:it", "both"):
@@ -45,7 +51,7 @@ async def test_one_that_cannot_close_keeps_none_of_the_others_from_it() -> None:
 
     last = Hands("b")
     with pytest.raises(OSError, match="stuck"):
-        await Dispatcher([Broken("a"), last]).close()
+        await Dispatcher([("first", Broken("a")), ("last", last)]).close()
     assert last.closed
 
 
@@ -136,6 +142,9 @@ async def test_the_example_of_the_documentation_works(tmp_path: Path, monkeypatc
     with pytest.raises(RunFailed) as failed:
         await runner.run(assignment(5, "shout"), lambda *_: None)
     assert failed.value.kind == "bad_input"
+    assert runner.about() == {"shout": About("shout")}
+    [trial] = [trial async for trial in attempt(runner, ["shout"])]
+    assert (trial.works, trial.kind, trial.tokens_per_second) == (True, "shout", None)
     await runner.close()
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import email.utils
-import importlib.util
+import os
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
 from pithead.agent import registration
+from pithead.agent.checkup import checkup
+from pithead.agent.findings import Finding
 from pithead.agent.hardware import Hardware, survey
 from pithead.agent.owner.settings import Owner, Unreadable, load
 from pithead.agent.registration import Registration, Unusable
@@ -24,18 +26,6 @@ from pithead.client import ApiError, MinerClient, PitheadError
 _LITTLE_DISK: Final = 2 << 30
 #: Seconds by which the clocks may differ. Nothing depends on it but what people read.
 _SKEW: Final = 30.0
-
-Grade = Literal["ok", "note", "fault"]
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at."""
-
-    name: str
-    grade: Grade
-    found: str
-    #: What to do about it; empty where there is nothing to be done.
-    do: str = ""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,8 +56,7 @@ def examine(
         settings,
         *_registered(profile, hardware, transport, wall),
         *_disk({"results": registration.spool_of("any").parent, "models": models_dir}),
-        _sandbox(),
-        *_runners(models_dir, owner),
+        *asyncio.run(_runners(models_dir, owner)),
     ]
     return Diagnosis(hardware=hardware, findings=findings)
 
@@ -200,62 +189,5 @@ def _disk(folders: dict[str, Path]) -> Iterator[Finding]:
         )
 
 
-def _sandbox() -> Finding:
-    program = shutil.which("bwrap")
-    if program is None:
-        return Finding(
-            name="sandbox",
-            grade="note",
-            found="there is no bubblewrap here: jobs that need a sandbox are refused",
-            do="apt install bubblewrap",
-        )
-    try:
-        # What it takes to start anything at all with everything unshared.
-        done = subprocess.run(  # noqa: S603 (a program of the system's)
-            [program, "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--", "true"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-        wrong = done.stderr.strip() if done.returncode else ""
-    except (OSError, subprocess.SubprocessError) as error:
-        wrong = str(error)
-    if wrong:
-        return Finding(
-            name="sandbox",
-            grade="note",
-            found=f"bubblewrap cannot unshare: {wrong}",
-            do="allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or an AppArmor profile for bwrap)",
-        )
-    return Finding(name="sandbox", grade="ok", found=program)
-
-
-def _runners(models_dir: Path, owner: Owner) -> Iterator[Finding]:
-    from pithead.agent.runners.llama import catalogue
-
-    if importlib.util.find_spec("xllamacpp") is None:
-        yield Finding(
-            name="runner llama",
-            grade="fault",
-            found="xllamacpp is not installed",
-            do="pip install 'pithead[llama]'",
-        )
-    else:
-        from importlib.metadata import version
-
-        yield Finding(name="runner llama", grade="ok", found=f"xllamacpp {version('xllamacpp')}")
-    found = catalogue(models_dir)
-    if not found:
-        yield Finding(
-            name="models", grade="fault", found=f"none in {models_dir}", do=f"put a GGUF file into {models_dir}"
-        )
-    else:
-        yield Finding(name="models", grade="ok", found=", ".join(sorted(found)))
-    if owner.models is not None and (absent := sorted(set(owner.models) - set(found))):
-        yield Finding(
-            name="models as set",
-            grade="note",
-            found=f"not here: {', '.join(absent)}",
-            do="put them there, or change the setting models",
-        )
+async def _runners(models_dir: Path, owner: Owner) -> list[Finding]:
+    return [found async for found in checkup(models_dir, registration.runners_file(), owner, os.environ)]

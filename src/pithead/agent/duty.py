@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from pithead.agent.gpus import Inventory
 from pithead.agent.line import Line, Pace
-from pithead.agent.owner.decide import Standing, refusal
+from pithead.agent.owner.decide import Standing, refusal, withheld
 from pithead.agent.owner.governor import Governor
 from pithead.agent.record import Record
-from pithead.agent.runners.base import Runner
+from pithead.agent.runners.base import About, Runner
 from pithead.agent.service import notify
 from pithead.client import ApiError, AsyncMinerClient, Unauthorized
 from pithead.wire.miners import MinerView, Offer
@@ -37,16 +37,18 @@ class Duty:
         record: Record,
         *,
         models: list[str],
+        about: Mapping[str, About],
         machine: Inventory | None,
         telemetry: Telemetry | None,
         pace: Pace,
         speeds: Mapping[str, float],
+        registered: Mapping[str, Any],
         changed: Callable[[], None],
     ) -> None:
         self._client, self._line, self._runner, self._pace = client, line, runner, pace
         self._governor, self._record = governor, record
         self._models, self._machine, self._telemetry, self._changed = models, machine, telemetry, changed
-        self._speeds = dict(speeds)
+        self._speeds, self._about, self._registered = dict(speeds), about, registered
         #: What the coordinator was last told of this miner; empty before the first time.
         self._told: dict[str, Any] = {}
         self._to_tell = asyncio.Event()
@@ -63,8 +65,8 @@ class Duty:
     @property
     def models(self) -> list[str]:
         """The models that are offered now."""
-        chosen = self._governor.owner.models
-        return self._models if chosen is None else [name for name in self._models if name in chosen]
+        owner = self._governor.owner
+        return [name for name in self._models if not withheld(owner, name, self._about.get(name))]
 
     async def begin(self) -> None:
         """Tell the coordinator what is offered, however long it takes."""
@@ -91,7 +93,9 @@ class Duty:
 
     def refuses(self, offer: Offer) -> bool:
         """Whether the owner's rules pass it by."""
-        why = refusal(self._governor.owner, model=offer.model, client_id=offer.client_id, price=float(offer.price))
+        model, price = offer.model, float(offer.price)
+        about = self._about.get(model)
+        why = refusal(self._governor.owner, model=model, client_id=offer.client_id, price=price, about=about)
         if why is not None:
             self._record.refused(why)
             log.debug("%s is passed by: %s", offer.job_id, why)
@@ -143,10 +147,12 @@ class Duty:
         offered: dict[str, Any] = {"models": self.models, "draining": not self._governor.standing.may}
         if self._speeds:
             offered["speeds"] = {model: speed for model, speed in self._speeds.items() if model in self._models}
-        if owner.max_concurrent is not None:
-            offered["max_concurrent"] = owner.max_concurrent
-        if owner.price_per_hour is not None:
-            offered["price_per_hour"] = owner.price_per_hour
+        for name, value in (("max_concurrent", owner.max_concurrent), ("price_per_hour", owner.price_per_hour)):
+            if value is not None:
+                offered[name] = value
+            elif name in self._told and name in self._registered:
+                # Taken back: the coordinator would stay with what it was told last.
+                offered[name] = self._registered[name]
         if owner.gpus is not None and self._machine is not None and self._machine.has_gpu:
             offered["gpu_count"] = max(1, len(owner.gpus))
         return offered

@@ -21,7 +21,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from pithead.agent.delivery import NotTaken, deliver
 from pithead.agent.duty import Duty, Telemetry
@@ -30,7 +30,7 @@ from pithead.agent.line import Line, Pace
 from pithead.agent.owner.governor import Governor
 from pithead.agent.record import JobLine, Record
 from pithead.agent.rhythm import Lease, Rhythm
-from pithead.agent.runners.base import RunFailed, Runner, RunResult, takes_files, task_of
+from pithead.agent.runners.base import About, RunFailed, Runner, RunResult, takes_files, task_of
 from pithead.agent.service import notify
 from pithead.agent.spool import Finished, Spool
 from pithead.client import ApiError, AsyncMinerClient, PitheadError, Unauthorized
@@ -72,17 +72,20 @@ class Agent:
         spool: Spool,
         *,
         models: list[str] | None = None,
+        about: Mapping[str, About] | None = None,
         machine: Inventory | None = None,
         pace: Pace | None = None,
         telemetry: Telemetry | None = None,
         governor: Governor | None = None,
         record: Record | None = None,
         speeds: Mapping[str, float] | None = None,
+        registered: Mapping[str, Any] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`models`: those to offer; `None` is all that the runner has. `machine`: what was found here, to be compared with
-        what was registered. `governor`: the owner's word, and `record`, which it goes by; without them the owner has said
-        nothing. `speeds`: tokens a second by model, as they were measured. `client` should not retry: the agent does.
+        """`models`: those to offer; `None` is all that the runner has. `about`: what each of them is. `machine`: what was
+        found here, to be compared with what was registered. `governor`: the owner's word, and `record`, which it goes by;
+        without them the owner has said nothing. `speeds`: tokens a second by model, as they were measured. `registered`:
+        what holds again where the owner takes a setting back. `client` should not retry: the agent does.
         """
         pace = pace or Pace()
         self._client, self._runner, self._spool, self._pace = client, runner, spool, pace
@@ -98,10 +101,12 @@ class Agent:
             governor or Governor(None, self._record, clock=clock),
             self._record,
             models=runner.models() if models is None else models,
+            about=about or {},
             machine=machine,
             telemetry=telemetry,
             pace=pace,
             speeds=speeds or {},
+            registered=registered or {},
             changed=self._changed.set,
         )
         self._rhythm = Rhythm(pace.heartbeat, clock)

@@ -28,6 +28,14 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     #: The models that its owner chose to offer; `None`: all that are found.
     models: list[str] | None = None
+    #: As it was registered: what holds where the owner sets nothing else.
+    max_concurrent: int | None = None
+    price_per_hour: str | None = None
+
+    def numbers(self) -> dict[str, int | str]:
+        """What of it the owner's settings go before."""
+        both = {"max_concurrent": self.max_concurrent, "price_per_hour": self.price_per_hour}
+        return {name: value for name, value in both.items() if value is not None}
 
 
 class Unusable(Exception):

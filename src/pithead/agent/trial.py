@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import uuid
@@ -12,14 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
-from pithead.agent.runners.base import RunFailed, Runner, Task
+from pithead.agent.runners.base import RunFailed, Task
+from pithead.agent.runners.dispatch import Dispatcher
 
-#: What is asked: long enough to measure, short enough to wait for.
-JOB: Final[dict[str, Any]] = {
-    "messages": [{"role": "user", "content": "Count from one to one hundred, in words."}],
-    "max_tokens": 64,
-    "temperature": 0,
-}
 #: Seconds that one run may take.
 _LIMIT: Final = 300.0
 
@@ -29,7 +25,9 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     works: bool
-    #: Of the answer, a second, once it is loaded; `None` where it does not work.
+    #: Of its runner.
+    kind: str = ""
+    #: Of the answer, a second, once it is loaded; `None` where it does not work, or answers in no tokens.
     tokens_per_second: float | None = None
     completion_tokens: int | None = None
     #: Seconds of the first run, loading included, and of the second.
@@ -39,23 +37,31 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def attempt(
-    runner: Runner, models: Sequence[str], clock: Callable[[], float] = time.monotonic
+    runner: Dispatcher, models: Sequence[str], clock: Callable[[], float] = time.monotonic
 ) -> AsyncIterator[Trial]:
-    """Run the job twice with each model – once to load it, once to measure – and tell of each as it is done."""
+    """Run its known job twice with each model – once to load it, once to measure – and tell of each as it is done.
+
+    A model whose runner knows no such job is passed by.
+    """
     runner.prepare(1)
+    about = runner.about()
     try:
         for model in models:
-            yield await _one(runner, model, clock)
+            if (given := runner.trial(model)) is not None:
+                yield msgspec.structs.replace(await _one(runner, model, given, clock), kind=about[model].kind)
     finally:
         await runner.close()
 
 
-async def _one(runner: Runner, model: str, clock: Callable[[], float]) -> Trial:
+async def _one(runner: Dispatcher, model: str, given: Any, clock: Callable[[], float]) -> Trial:
     took, tokens = [], 0
     for _ in range(2):
         began = clock()
         try:
-            result = await runner.run(_task(model), lambda fraction, message: None)
+            async with asyncio.timeout(_LIMIT):
+                result = await runner.run(_task(model, given), lambda fraction, message: None)
+        except TimeoutError:
+            return Trial(model=model, works=False, why=f"timeout: not done within {_LIMIT:g} s")
         except RunFailed as failed:
             return Trial(model=model, works=False, why=f"{failed.kind}: {failed.reason}")
         took.append(max(1e-6, clock() - began))
@@ -71,13 +77,13 @@ async def _one(runner: Runner, model: str, clock: Callable[[], float]) -> Trial:
     )
 
 
-def _task(model: str) -> Task:
+def _task(model: str, given: Any) -> Task:
     return Task(
         job_id="job_trial",
         status="assigned",
         model=model,
         client_id="",
-        input=msgspec.Raw(msgspec.json.encode(JOB)),
+        input=msgspec.Raw(msgspec.json.encode(given)),
         gpu_type="any",
         gpu_count=1,
         estimated_time=60,

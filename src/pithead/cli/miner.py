@@ -120,7 +120,14 @@ def register(
         answer, file = registration.create(
             profile,
             lambda: MinerClient.register(to, **fields, retry_for=SOMEBODY_LOOKS_ON),
-            lambda a: Registration(url=to, miner_id=a.miner_id, key=a.api_key, models=list(models) or None),
+            lambda a: Registration(
+                url=to,
+                miner_id=a.miner_id,
+                key=a.api_key,
+                models=list(models) or None,
+                max_concurrent=max_concurrent,
+                price_per_hour=price,
+            ),
             replace=force,
         )
     except Unusable as unusable:
@@ -221,11 +228,13 @@ async def _work(who: Registration, profile: str, runner: Any, models: list[str])
             runner,
             spool,
             models=models,
+            about=runner.about(),
             machine=machine,
             telemetry=telemetry,
             governor=governor,
             record=record,
             speeds=remembered(registration.speeds_file()),
+            registered=who.numbers(),
         )
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, agent.interrupt)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pithead.agent.owner.decide import Gpu, Readings, Standing, refusal, standing
 from pithead.agent.owner.settings import DAYS, Limits, Owner
+from pithead.agent.runners.base import About
 
 #: A Saturday.
 NOON = datetime(2026, 1, 31, 12, 0)
@@ -137,12 +138,24 @@ def test_alerts_throttle_and_pause() -> None:
         (Owner(clients_allowed=["client_2"]), "client_1 is not among the clients allowed"),
         (Owner(clients_refused=["client_1"]), "client_1 is refused"),
         (Owner(clients_allowed=["client_1"], clients_refused=["client_1"]), "client_1 is refused"),
+        (Owner(kinds=["llama"]), None),
+        (Owner(kinds=["command", "whisper"]), "jobs of the kind llama are not taken"),
+        (Owner(kinds=[]), "jobs of the kind llama are not taken"),
         (Owner(minimum_price=0.05), None),
         (Owner(minimum_price=0.06), "it pays 0.05, less than 0.06"),
     ],
 )
 def test_which_jobs_are_passed_by(owner: Owner, why: str | None) -> None:
-    assert refusal(owner, model="gpt2", client_id="client_1", price=0.05) == why
+    about = About("llama")
+    assert refusal(owner, model="gpt2", client_id="client_1", price=0.05, about=about) == why
+
+
+def test_what_is_of_no_known_kind_is_taken_only_where_all_kinds_are() -> None:
+    def why(owner: Owner) -> str | None:
+        return refusal(owner, model="gpt2", client_id="client_1", price=0.05)
+
+    assert why(Owner()) is None
+    assert why(Owner(kinds=["llama"])) == "jobs of the kind unknown are not taken"
 
 
 def test_readings_that_are_not_told_limit_nothing() -> None:

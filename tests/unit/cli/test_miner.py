@@ -41,7 +41,13 @@ def test_register_keeps_the_key_where_only_its_owner_can_read_it(run: Any, roomy
     assert printed["path"] == str(file)
     assert file.stat().st_mode & 0o777 == 0o600
     kept = tomllib.loads(file.read_text())
-    assert kept == {"url": roomy_url, "miner_id": printed["miner_id"], "key": printed["api_key"]}
+    assert kept == {
+        "url": roomy_url,
+        "miner_id": printed["miner_id"],
+        "key": printed["api_key"],
+        "max_concurrent": 3,
+        "price_per_hour": "0.07",
+    }
     with MinerClient(roomy_url, kept["miner_id"], kept["key"]) as client:
         view = client.get()
     assert (view.name, view.gpu_type, view.gpu_count, view.location) == ("rig", "v100", 2, "cellar")

@@ -9,6 +9,7 @@ import sys
 import time
 from decimal import Decimal
 from email.utils import formatdate
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,71 @@ def test_each_fault_comes_with_what_to_do(
         "gpu types", "settings", "coordinator", "sandbox", "models as set",
     }  # fmt: skip
     assert all(finding["do"] for finding in found.values() if finding["grade"] != "ok")
+
+
+def runners(config: Path, text: str) -> None:
+    config.mkdir(parents=True, exist_ok=True)
+    (config / "runners.toml").write_text(text)
+
+
+def test_each_runner_that_is_set_up_is_looked_at(
+    run: Any, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Plug:
+        def __init__(self, settings: dict[str, Any]) -> None:
+            if "bad" in settings:
+                raise ValueError("no such device")
+
+        def models(self) -> list[str]:
+            return ["plugged"]
+
+    offered = EntryPoints(
+        [EntryPoint("plug", "my:Plug", "pithead.runners"), EntryPoint("worse", "my:Plug", "pithead.runners")]
+    )
+    monkeypatch.setattr(EntryPoint, "load", lambda _: Plug)
+    monkeypatch.setattr("pithead.agent.runners.config.entry_points", lambda group: offered)
+    runners(
+        config,
+        """
+        openai.away.url = "http://127.0.0.1:9/v1"
+        command.count.command = ["/usr/bin/wc"]
+        plugin.plug = {}
+        plugin.worse = {bad = 1}
+        plugin.gone = {}
+        """,
+    )
+    run("miner", "set", "models", "plugged,command:count,nowhere")
+    found = findings(run("miner", "doctor", "--json", "--models-dir", str(tmp_path / "none")))
+    grades = {name: finding["grade"] for name, finding in found.items() if name.startswith(("runner", "sandbox"))}
+    assert grades == {
+        "sandbox": "ok",
+        "runner llama": "ok",
+        "runner openai.away": "fault",
+        "runner command.count": "ok",
+        "runner plug": "ok",
+        "runner worse": "fault",
+        "runner gone": "fault",
+    }
+    assert "bubblewrap" in found["sandbox"]["found"] or "bwrap" in found["sandbox"]["found"], "tried, not only found"
+    assert found["runner plug"]["found"] == "plugged (it knows no job to try it with)"
+    assert found["models as set"]["found"] == "not here: nowhere"
+    run("miner", "set", "kinds", "plug,container")
+    found = findings(run("miner", "doctor", "--json"))
+    assert {name for name in found if name.startswith("runner")} == {"runner plug"}
+    assert found["kinds as set"]["found"] == "not here: container"
+    (config / "runners.toml").write_text("command = 5")
+    assert findings(run("miner", "doctor", "--json"))["runners"]["grade"] == "fault"
+
+
+def test_without_a_sandbox_programs_are_a_fault_and_it_says_what_is_missing(
+    run: Any, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runners(config, 'command.count.command = ["/usr/bin/wc"]')
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = findings(run("miner", "doctor", "--json"))
+    assert (found["sandbox"]["grade"], found["runner command.count"]["grade"]) == ("fault", "fault")
+    assert "not installed" in found["sandbox"]["found"]
+    assert "apt install" in found["sandbox"]["do"]
 
 
 def test_a_coordinator_that_is_away_or_knows_nothing_of_it_is_a_fault(

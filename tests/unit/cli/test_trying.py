@@ -54,6 +54,39 @@ def test_one_that_does_not_work_is_named_and_the_others_are_tried(run: Any, runs
     assert runs == ["broken", "good", "good"]
 
 
+def test_each_kind_that_is_taken_is_tried_and_what_knows_no_job_is_passed_by(
+    run: Any, refused: Any, runs: list[str], models: Path, config: Path
+) -> None:
+    config.mkdir()
+    (config / "runners.toml").write_text(
+        """
+        [command.count]
+        command = ["/usr/bin/wc", "-w"]
+        trial = "one two"
+        [command.fussy]
+        command = ["/bin/sh", "-c", "exit 65"]
+        trial = {what = 1}
+        [command.unknown]
+        command = ["/bin/true"]
+        """
+    )
+    run("miner", "set", "kinds", "command")
+    outcome = run("miner", "try", "--models-dir", str(models), "--json")
+    trials = {trial["model"]: trial for trial in json.loads(outcome.stdout)["trials"]}
+    assert (outcome.exit_code, runs) == (1, [])
+    assert {name: trial["works"] for name, trial in trials.items()} == {
+        "command:count": True,
+        "command:fussy": False,
+        "command:self-test": True,
+    }
+    assert trials["command:count"]["kind"] == "command"
+    assert trials["command:fussy"]["why"] == "bad_input: the program does not take this input"
+    assert json.loads((config / "speeds.json").read_text()) == {}, "what answers in no tokens has no speed"
+    assert "no job known" in refused(run("miner", "try", "--model", "command:unknown"))
+    (config / "runners.toml").write_text("[")
+    assert "mend it there" in refused(run("miner", "try"))
+
+
 def test_what_is_not_there_cannot_be_tried(run: Any, refused: Any, models: Path) -> None:
     assert "no model 'other'" in refused(run("miner", "try", "--model", "other"))
     run("miner", "set", "models", "other")

@@ -12,6 +12,7 @@ from datetime import datetime, time, timedelta
 from typing import Final
 
 from pithead.agent.owner.settings import DAYS, Owner
+from pithead.agent.runners.base import About
 
 _GIGABYTE: Final = 1e9
 
@@ -78,10 +79,19 @@ def standing(owner: Owner, now: datetime, clock: float, readings: Readings, befo
     return Standing(may=True, why=readings.throttle, at_once=at_once)
 
 
-def refusal(owner: Owner, *, model: str, client_id: str, price: float) -> str | None:
-    """Why this job is not for us; `None` where it may be taken."""
+def withheld(owner: Owner, model: str, about: About | None) -> str | None:
+    """Why this model is not offered; `None` where it is. `about`: what it is here, where that is known."""
     if owner.models is not None and model not in owner.models:
         return f"the model {model} is not offered"
+    if owner.kinds is not None and (about is None or about.kind not in owner.kinds):
+        return f"jobs of the kind {about.kind if about else 'unknown'} are not taken"
+    return None
+
+
+def refusal(owner: Owner, *, model: str, client_id: str, price: float, about: About | None = None) -> str | None:
+    """Why this job is not for us; `None` where it may be taken."""
+    if why := withheld(owner, model, about):
+        return why
     if owner.clients_allowed is not None and client_id not in owner.clients_allowed:
         return f"{client_id} is not among the clients allowed"
     if client_id in owner.clients_refused:

@@ -31,6 +31,8 @@ Percent = Annotated[float, Meta(gt=0, le=100)]
 Share = Annotated[float, Meta(ge=0, le=100)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
+#: What a kind may be called.
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$(?!\n)")]
 Action = Literal["notify", "throttle", "pause"]
 
 
@@ -82,6 +84,12 @@ class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         _about("Take no new job: `yes`, or until an instant such as `2026-01-31T18:00:00` (local time)."),
     ] = None
     models: Annotated[list[str] | None, _about("Models to offer; not set: all that are found.")] = None
+    kinds: Annotated[
+        list[Name] | None,
+        _about(
+            "Kinds of jobs to take, by their runners: `llama`, `openai`, `command`, or a plug-in's name; not set: all."
+        ),
+    ] = None
     clients_allowed: Annotated[list[str] | None, _about("Clients to work for, by id; not set: all.")] = None
     clients_refused: Annotated[list[str], _about("Clients not to work for, by id.")] = []
     price_per_hour: Annotated[NotNegative | None, _about("What a GPU costs an hour; not set: as registered.")] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -25,6 +25,15 @@ class Task(Assignment, kw_only=True):
 def task_of(assignment: Assignment, files: Mapping[str, Path] | None = None) -> Task:
     """The assignment, with its files."""
     return Task(**{name: getattr(assignment, name) for name in Assignment.__struct_fields__}, files=files or {})
+
+
+class About(msgspec.Struct, frozen=True):
+    """What a model is, for the rules of its owner."""
+
+    #: Of which kind its runner is: the word before the dot in `runners.toml`, a plug-in's own name, or `llama`.
+    kind: str
+    #: The digest of the image that it runs, where it is one.
+    image: str = ""
 
 
 class RunResult(msgspec.Struct, frozen=True):
@@ -71,3 +80,12 @@ def takes_files(runner: Runner, model: str) -> bool:
     """
     says: Callable[[str], bool] | None = getattr(runner, "takes_files", None)
     return says is not None and says(model)
+
+
+@runtime_checkable
+class Triable(Protocol):
+    """A runner that knows a job by which it can be tried out. It need not be one."""
+
+    def trial(self, model: str) -> Any | None:
+        """The input of a short job for this model, as JSON has it; `None` where there is none."""
+        ...

@@ -26,6 +26,8 @@ from pithead.wire.miners import Metrics
 #: What the models of this kind begin with.
 PREFIX: Final = "command:"
 _BAD_INPUT: Final = 65
+#: A program of the system's, by which the kind as such is tried out: it gives back what it is given.
+SELF_TEST: Final = "self-test"
 #: A shell's word for a program that cannot be started, or is not there.
 _NOT_STARTED: Final = (126, 127)
 _MIB: Final = 1 << 20
@@ -54,6 +56,8 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     cpus: _Positive = 1.0
     #: Seconds.
     seconds: _Positive = 600.0
+    #: The input of a job by which `pithead miner try` finds out whether it works.
+    trial: Any = None
 
     def limits(self) -> Limits:
         """As the sandbox has them."""
@@ -67,6 +71,11 @@ class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         )
 
 
+def self_test() -> Command:
+    """What runs under that name."""
+    return Command(command=["/bin/cat"], trial="it works", memory=64, scratch=1, processes=8, seconds=30)
+
+
 class Commands:
     """Runs what the owner lists."""
 
@@ -76,6 +85,11 @@ class Commands:
     def models(self) -> list[str]:
         """Their names, as jobs have them."""
         return sorted(PREFIX + name for name in self._commands)
+
+    def trial(self, model: str) -> Any | None:
+        """The owner's, where there is one."""
+        command = self._commands.get(model.removeprefix(PREFIX))
+        return command and command.trial
 
     def prepare(self, at_once: int) -> None:
         """Each run is on its own."""

@@ -26,7 +26,7 @@ from typing import Any, Final
 import msgspec
 
 from pithead.agent.runners.base import Runner
-from pithead.agent.runners.command import Command, Commands
+from pithead.agent.runners.command import SELF_TEST, Command, Commands, self_test
 from pithead.agent.runners.dispatch import Dispatcher
 from pithead.agent.runners.openai import OpenAI, Server
 from pithead.agent.sandbox import Sandbox, Unavailable
@@ -58,7 +58,7 @@ def load(file: Path) -> Config:
         return Config()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise Unusable(f"{file} cannot be used: {error}; mend it there") from None
-    for name in (*config.openai, *config.command):
+    for name in (*config.openai, *config.command, *config.plugin):
         if not _NAME.fullmatch(name):
             raise Unusable(f"{file}: {name!r} is no name; use small letters, digits, '.', '_' and '-'")
     for name, command in config.command.items():
@@ -70,28 +70,39 @@ def load(file: Path) -> Config:
 
 async def assemble(
     config: Config,
-    *first: Runner,
+    own: Runner | None = None,
+    *,
     sandbox: Sandbox | None = None,
     environment: Mapping[str, str] | None = None,
+    for_trial: bool = False,
 ) -> Dispatcher:
-    """All runners as one: the given ones, then those of the file. Raises `Unusable`.
+    """All runners as one: the built-in one, then those of the file. Raises `Unusable`.
 
-    Programs are left out where there is no sandbox, and the log says why.
+    Programs are left out where there is no sandbox, and the log says why. `for_trial`: with a program of the system's
+    beside those of the owner.
     """
     variables = os.environ if environment is None else environment
-    runners = [*first, *[await OpenAI.discover(server, variables) for server in config.openai.values()]]
+    runners: list[tuple[str, Runner]] = [] if own is None else [("llama", own)]
+    runners += [("openai", await OpenAI.discover(server, variables)) for server in config.openai.values()]
     if config.command:
         sandbox = sandbox or Sandbox()
         try:
             log.info("programs run in %s", await sandbox.check())
-            runners.append(Commands(config.command, sandbox))
+            listed = {SELF_TEST: self_test()} | config.command if for_trial else config.command
+            runners.append(("command", Commands(listed, sandbox)))
         except (Unavailable, OSError) as error:
             log.warning("no programs are offered, since there is no sandbox for them: %s", error)
-    runners += (_plugin(name, settings) for name, settings in config.plugin.items())
+    runners += ((name, plugin(name, settings)) for name, settings in config.plugin.items())
     return Dispatcher(runners)
 
 
-def _plugin(name: str, settings: dict[str, Any]) -> Runner:
+def kinds(config: Config) -> set[str]:
+    """The kinds of jobs that this machine is set up for."""
+    named = {"openai": config.openai, "command": config.command}
+    return {"llama", *(kind for kind, table in named.items() if table), *config.plugin}
+
+
+def plugin(name: str, settings: dict[str, Any]) -> Runner:
     """A runner of another package. Only those that the owner names are loaded: being installed is not being wanted."""
     found = {point.name: point for point in entry_points(group=GROUP)}
     if name not in found:

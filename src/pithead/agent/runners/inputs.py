@@ -14,6 +14,12 @@ from pithead.agent.runners.base import RunFailed
 
 #: llama.cpp takes the largest value of 32 bits for "a random one".
 _MAX_SEED: Final = 2**32 - 2
+#: A known job: long enough to measure, short enough to wait for.
+TRIAL: Final[dict[str, Any]] = {
+    "messages": [{"role": "user", "content": "Count from one to one hundred, in words."}],
+    "max_tokens": 64,
+    "temperature": 0,
+}
 _Text = Annotated[str, Meta(min_length=1)]
 
 

@@ -29,7 +29,7 @@ from pithead.agent import leftovers
 from pithead.agent.gpus import cores
 from pithead.agent.runners.answers import document, presentable
 from pithead.agent.runners.base import Report, RunFailed, RunResult, Task
-from pithead.agent.runners.inputs import Chat, Completion, parse
+from pithead.agent.runners.inputs import TRIAL, Chat, Completion, parse
 from pithead.wire.miners import Metrics
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,10 @@ class Llama:
         """The names of the models, sorted."""
         return sorted(self._models)
 
+    def trial(self, model: str) -> Any:
+        """A short chat."""
+        return TRIAL
+
     def prepare(self, at_once: int) -> None:
         """How many runs there may be at a time, and so how many processes."""
         self._most = at_once
@@ -137,13 +141,16 @@ class Llama:
         self._busy += 1
         child = None
         try:
-            child = next((one for one in reversed(self._idle) if one.path == path and one.alive), None)
+            threads = self._threads()
+            fitting = (one for one in reversed(self._idle) if one.path == path and one.alive)
+            child = next((one for one in fitting if one.threads == threads), None)
             if child is not None:
                 self._idle.remove(child)
-            else:
-                while self._idle and len(self._idle) + self._busy > self._most:
-                    await self._idle.pop(0).end()
-                child = await _Child.start(path, self._options, self._threads())
+            # Also where one was found: there may be fewer at a time now than when they were started.
+            while self._idle and len(self._idle) + self._busy > self._most:
+                await self._idle.pop(0).end()
+            if child is None:
+                child = await _Child.start(path, self._options, threads)
             yield child
         except RunFailed as failed:
             # An input that the model refuses says nothing against the process.
@@ -178,8 +185,8 @@ def _call(request: Chat | Completion) -> tuple[bool, dict[str, Any]]:
 class _Child:
     """A process of `llama_child` that has loaded a model."""
 
-    def __init__(self, path: Path, process: asyncio.subprocess.Process) -> None:
-        self.path = path
+    def __init__(self, path: Path, threads: int, process: asyncio.subprocess.Process) -> None:
+        self.path, self.threads = path, threads
         self._process = process
 
     @property
@@ -200,7 +207,7 @@ class _Child:
                 # Ctrl-C on a terminal goes to the agent alone.
                 start_new_session=True,
             )
-            child = cls(path, process)
+            child = cls(path, threads, process)
             try:
                 await child._load(options, threads)
             except BaseException:

@@ -18,7 +18,7 @@ import msgspec
 
 from pithead.agent.runners.answers import document, presentable
 from pithead.agent.runners.base import Report, RunFailed, RunResult, Task
-from pithead.agent.runners.inputs import Chat, parse
+from pithead.agent.runners.inputs import TRIAL, Chat, parse
 from pithead.wire.miners import Metrics
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,10 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     models: list[str] | None = None
 
 
+class Unanswered(Exception):
+    """The server does not say which models it has."""
+
+
 class OpenAI:
     """Runs chats and completions at one server. Make it with `discover`."""
 
@@ -53,11 +57,8 @@ class OpenAI:
         """With the models that it has now. Where it does not answer it has none, and that is said in the log."""
         runner = cls(server, [], environment.get(server.key_env, "") if server.key_env else "")
         try:
-            async with runner._client() as client:
-                answer = await client.get("models")
-                answer.raise_for_status()
-            found = [str(model["id"]) for model in answer.json()["data"]]
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+            found = await runner.named()
+        except Unanswered as error:
             log.warning("%s does not name its models (%s): none of them is offered", server.url, error)
             return runner
         if server.models is not None:
@@ -66,6 +67,16 @@ class OpenAI:
             found = [model for model in found if model in server.models]
         runner._models = sorted(set(found))
         return runner
+
+    async def named(self) -> list[str]:
+        """The models that the server has now, all of them. Raises `Unanswered`."""
+        try:
+            async with self._client() as client:
+                answer = await client.get("models")
+                answer.raise_for_status()
+            return [str(model["id"]) for model in answer.json()["data"]]
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+            raise Unanswered(str(error) or type(error).__name__) from None
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -83,6 +94,10 @@ class OpenAI:
     def models(self) -> list[str]:
         """Those that it named, or the owner picked of them."""
         return list(self._models)
+
+    def trial(self, model: str) -> Any:
+        """A short chat."""
+        return TRIAL
 
     def prepare(self, at_once: int) -> None:
         """The server has its own queue."""
