@@ -17,7 +17,7 @@ from pithead.cli.main import SECTIONS, cli
 from pithead.core.jobs import HELD, TRANSITIONS, Event, State
 from pithead.http.openapi import statuses
 from pithead.settings import Option, options
-from pithead.wire import admin, base, jobs, ledger, miners, payouts
+from pithead.wire import admin, base, jobs, ledger, miners, payouts, why
 from pithead.wire.endpoints import ENDPOINTS, Endpoint
 
 DOCS: Final = Path(__file__).parent
@@ -183,7 +183,7 @@ def http() -> str:
         parts.append(_table(("call", "what for", "body", "answer", "errors"), map(_row, mine)))
         if notes := [note for endpoint in mine for note in _notes(endpoint)]:
             parts.append("\n".join(notes))
-    modules = (miners, jobs, admin, ledger, payouts, base)
+    modules = (miners, jobs, why, admin, ledger, payouts, base)
     parts += [
         "## Shapes",
         "A request may leave out a field that has a default; `UNSET` means that what is there stays. An answer has all of "
@@ -210,6 +210,8 @@ def _row(endpoint: Endpoint) -> tuple[str, ...]:
 
 def _notes(endpoint: Endpoint) -> Iterator[str]:
     notes = [f"`?{query.name}=` {query.description}{_bounds(query)}" for query in endpoint.query]
+    if endpoint.operator_too:
+        notes.append("With the operator's key, of anybody's.")
     if endpoint.job_operation:
         notes.append("Counts as a job operation.")
     if endpoint.idempotent:

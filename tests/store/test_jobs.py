@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from tests.store.scenes import NOW, client, job, lease, miner, moved
 
+from pithead.core.board import key_of, kind_of
 from pithead.core.jobs import FINISHED, HELD, Job, State
 from pithead.exchange.ports import Details, Held, JobFilter, Settlement, Tx
 
@@ -148,3 +149,14 @@ def test_the_details_of_a_job(tx: Tx) -> None:
     assert tx.job_details(queued) == Details(None, None, None)
     assert tx.job_details(taken) == Details("miner_1", "rig", None)
     assert tx.job_details(done) == Details("miner_1", "rig", b'{"tokens":9}')
+
+
+def test_how_many_of_a_kind_stand_before_a_job(tx: Tx) -> None:
+    owner = client(tx)
+    stored = [job(tx, owner, f"job_{number}", priority=(0, 5, 0, -5)[number % 4]) for number in range(8)]
+    job(tx, owner, "job_other", model="another")
+    lease(tx, stored[0], miner(tx))
+    before = {one.id: tx.queued_before(kind_of(one), key_of(one)) for one in stored[1:]}
+    assert before == {
+        "job_1": 0, "job_5": 1, "job_2": 2, "job_4": 3, "job_6": 4, "job_3": 5, "job_7": 6,
+    }  # fmt: skip

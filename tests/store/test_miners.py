@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.store.scenes import NOW, miner
+from tests.store.scenes import NOW, client, job, lease, miner
 
 from pithead.core.miners import Admission, Miner, status
 from pithead.exchange.ports import Tx
@@ -121,3 +121,25 @@ def test_what_a_miner_has_to_be_told(tx: Tx) -> None:
     told = [(notice.job_id, notice.reason) for notice in tx.notices(one.seq)]
     assert told == [("job_2", "cancelled"), ("job_1", "expired")]
     assert tx.notices(two.seq) == []
+
+
+def test_miners_that_are_alike_are_counted_together(tx: Tx) -> None:
+    owner = client(tx)
+    first, second = miner(tx, "miner_1", max_concurrent=2), miner(tx, "miner_2", max_concurrent=3)
+    miner(tx, "miner_3", models=frozenset({"gpt2", "llama"}))
+    miner(tx, "miner_4", admission=Admission.RETIRED)
+    miner(tx, "miner_5", online=False, draining=True)
+    for number in range(3):
+        lease(tx, job(tx, owner, f"job_{number}"), first if number < 2 else second)
+    found = {
+        (group.like.models, group.like.online, group.like.draining, group.busy): (group.miners, group.slots, group.free)
+        for group in tx.census()
+    }
+    assert found == {
+        (None, True, False, True): (1, 2, 0),
+        (None, True, False, False): (1, 3, 2),
+        (frozenset({"gpt2", "llama"}), True, False, False): (1, 4, 4),
+        (None, False, True, False): (1, 4, 4),
+    }
+    like = next(group.like for group in tx.census())
+    assert (like.gpu_type, like.gpu_count, like.price_per_hour) == ("v100", 1, 50_000)

@@ -16,6 +16,7 @@ from pithead.cli.ledger import ledger
 from pithead.cli.output import emit, facts, fail, moment, table
 from pithead.cli.payout import payout
 from pithead.cli.profiles import command, connection, connection_options
+from pithead.cli.why import show_job_why, show_miner_why
 from pithead.wire.miners import MinerView
 
 T = TypeVar("T")
@@ -170,6 +171,15 @@ def show_miner(miner_id: str) -> None:
     emit(view, show)
 
 
+@command(_miner, "why")
+@click.argument("miner_id")
+def why_miner(miner_id: str) -> None:
+    """Why a miner gets no job, and what would change that."""
+    with connection().admin() as operator:
+        found = operator.why_miner(miner_id)
+    emit(found, lambda: show_miner_why(found))
+
+
 @command(_miner, "approve")
 @click.argument("miner_id")
 def approve_miner(miner_id: str) -> None:
@@ -313,6 +323,15 @@ def list_jobs(status: str | None, model: str | None, client_id: str | None, limi
         every = operator.iter_jobs(status=status, model=model, client_id=client_id, page_size=min(limit, 200))
         found = _first(every, limit)
     emit({"jobs": found}, lambda: jobs.show_list(found))
+
+
+@command(_job, "why")
+@click.argument("job_id")
+def why_job(job_id: str) -> None:
+    """Why a job waits: which rule keeps how many miners from it."""
+    with connection().admin() as operator:
+        found = operator.why_job(job_id)
+    emit(found, lambda: show_job_why(found))
 
 
 @command(_job, "cancel")

@@ -18,6 +18,7 @@ import msgspec
 
 from pithead.cli.output import clean, emit, facts, fail, moment, table, wants_json
 from pithead.cli.profiles import Connection, command, connection, connection_options
+from pithead.cli.why import show_job_why
 from pithead.client import TERMINAL, AsyncClient, JobOptions, WaitTimeout
 from pithead.wire.jobs import JobView
 
@@ -80,7 +81,9 @@ def submit(
         submitted = client.submit(model, work, price=price, idempotency_key=idempotency_key, **options)
         if not wait:
             emit(submitted, lambda: click.echo(submitted.job_id))
+            _warn(submitted.warning)
             return
+        _warn(submitted.warning)
         [view] = _watch(to, [submitted.job_id], None, sys.stderr)
         if view.status != "completed":
             if wants_json():
@@ -88,6 +91,11 @@ def submit(
             fail(f"{_ended(view)}; see 'pithead job status {view.job_id}'", 1)
         data = client.result(view.job_id) if view.result_size is not None else None
     emit(msgspec.to_builtins(view, builtin_types=[Decimal]) | _as_json(data), lambda: _print(data))
+
+
+def _warn(warning: str | None) -> None:
+    if warning:
+        click.echo(f"pithead: {clean(warning)}", err=True)
 
 
 def _input(literal: str | None, file: BinaryIO | None, prompt: str | None, chat: dict[str, Any]) -> Any:
@@ -119,6 +127,15 @@ def status(job_id: str) -> None:
     with connection().client() as client:
         view = client.job(job_id)
     emit(view, lambda: show(view))
+
+
+@command(job)
+@click.argument("job_id")
+def why(job_id: str) -> None:
+    """Why a job waits: which rule keeps how many miners from it, what price would help, when it should begin."""
+    with connection().client() as client:
+        found = client.why(job_id)
+    emit(found, lambda: show_job_why(found))
 
 
 @command(job, "list")

@@ -20,6 +20,7 @@ import msgspec
 from pithead.agent import registration
 from pithead.agent.record import read as read_state
 from pithead.agent.registration import Registration, Unusable
+from pithead.cli.by_hand import why
 from pithead.cli.identity import client_of, identity, identity_options, not_known, profile_option
 from pithead.cli.income import earnings, payout
 from pithead.cli.output import emit, facts, fail, json_option, moment, table, wants_json
@@ -49,7 +50,7 @@ def miner() -> None:
 
 miner.add_command(earnings)
 miner.add_command(payout)
-for command in (try_, set_, settings, pause, resume, doctor, dashboard, install_service, logs):
+for command in (why, try_, set_, settings, pause, resume, doctor, dashboard, install_service, logs):
     miner.add_command(command)
 
 

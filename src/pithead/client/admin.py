@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from pithead.client import calls as client_calls
 from pithead.client import operator_calls as calls
 from pithead.client.calls import Account, Price
 from pithead.client.sync import Keyed, pages
@@ -25,6 +26,7 @@ from pithead.wire.jobs import ClientView, JobPage, JobView
 from pithead.wire.ledger import CheckProgress, LedgerCheck, LedgerEntry, LedgerPage, Statement, TransferView
 from pithead.wire.miners import MinerView
 from pithead.wire.payouts import PayoutPage, PayoutView
+from pithead.wire.why import JobWhy, MinerWhy
 
 
 class AdminClient(Keyed):
@@ -144,6 +146,10 @@ class AdminClient(Keyed):
         """A miner, its work and its telemetry."""
         return self._run(calls.inspect_miner(miner_id))
 
+    def why_miner(self, miner_id: str) -> MinerWhy:
+        """Which queued jobs a miner does not get, which rule stops them, and what would change that."""
+        return self._run(client_calls.why_miner(miner_id))
+
     def telemetry(self, miner_id: str, *, since: float | None = None, limit: int | None = None) -> TelemetryHistory:
         """How a miner did, a sample a minute, from an instant on."""
         return self._run(calls.miner_telemetry(miner_id, since, limit))
@@ -204,6 +210,10 @@ class AdminClient(Keyed):
             lambda cursor: self.jobs(status=status, model=model, client_id=client_id, limit=page_size, cursor=cursor)
         ):
             yield from page.jobs
+
+    def why_job(self, job_id: str) -> JobWhy:
+        """Why anybody's job waits: which rule keeps how many miners from it."""
+        return self._run(client_calls.why_job(job_id))
 
     def cancel_job(self, job_id: str) -> JobView:
         """Cancel anybody's job."""

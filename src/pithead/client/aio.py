@@ -37,6 +37,7 @@ from pithead.wire.miners import (
     UploadState,
 )
 from pithead.wire.payouts import MinerPayouts, PayoutView
+from pithead.wire.why import JobWhy, MinerWhy
 
 
 class _Page(Protocol):
@@ -121,6 +122,10 @@ class AsyncClient(Keyed):
         async for page in pages(lambda c: self.jobs(status=status, model=model, limit=page_size, cursor=c)):
             for job in page.jobs:
                 yield job
+
+    async def why(self, job_id: str) -> JobWhy:
+        """Why the job waits: which rule keeps how many miners from it, and from which price on more would fit."""
+        return await self._run(calls.why_job(job_id))
 
     async def cancel(self, job_id: str) -> JobView:
         """Cancel the job; its price goes back."""
@@ -268,6 +273,10 @@ class AsyncMinerClient(AsyncDriver):
     async def upload_state(self, job_id: str, lease_token: str | None = None) -> UploadState:
         """How far the upload of a result is."""
         return await self._run(calls.upload_state(self.miner_id, job_id, lease_token))
+
+    async def why(self) -> MinerWhy:
+        """Which queued jobs the miner does not get, which rule stops them, and what would change that."""
+        return await self._run(calls.why_miner(self.miner_id))
 
     async def stats(self) -> Stats:
         """What the miner has done and earned."""

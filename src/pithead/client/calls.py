@@ -15,7 +15,7 @@ import msgspec
 from pithead.client.core import Call, Reply, as_json
 from pithead.client.errors import Misused
 from pithead.client.results import Part, verified
-from pithead.wire import jobs, ledger, miners, payouts
+from pithead.wire import jobs, ledger, miners, payouts, why
 from pithead.wire.base import encode
 from pithead.wire.endpoints import ENDPOINTS
 
@@ -179,6 +179,10 @@ def cancel(job_id: str) -> Call[jobs.JobView]:
     return answered(jobs.JobView, "cancel_job", job_id=job_id)
 
 
+def why_job(job_id: str) -> Call[why.JobWhy]:
+    return answered(why.JobWhy, "why_job", job_id=job_id)
+
+
 def result(job_id: str) -> Call[bytes]:
     """The bytes, checked against their digest."""
     return make(verified(job_id), "get_result", headers=_AS_THEY_ARE, job_id=job_id)
@@ -286,6 +290,10 @@ def upload_state(miner_id: str, job_id: str, token: str | None) -> Call[miners.U
 
 def stats(miner_id: str) -> Call[miners.Stats]:
     return answered(miners.Stats, "miner_stats", miner_id=miner_id)
+
+
+def why_miner(miner_id: str) -> Call[why.MinerWhy]:
+    return answered(why.MinerWhy, "why_miner", miner_id=miner_id)
 
 
 def earnings(miner_id: str, by: ledger.EarningsBy, since: float | None, until: float | None) -> Call[ledger.Earnings]:

@@ -36,6 +36,7 @@ from pithead.wire.miners import (
     UploadState,
 )
 from pithead.wire.payouts import MinerPayouts, PayoutView
+from pithead.wire.why import JobWhy, MinerWhy
 
 
 class _Page(Protocol):
@@ -119,6 +120,10 @@ class Client(Keyed):
         """All of the client's jobs, the newest first, fetched as they are asked for."""
         for page in pages(lambda cursor: self.jobs(status=status, model=model, limit=page_size, cursor=cursor)):
             yield from page.jobs
+
+    def why(self, job_id: str) -> JobWhy:
+        """Why the job waits: which rule keeps how many miners from it, and from which price on more would fit."""
+        return self._run(calls.why_job(job_id))
 
     def cancel(self, job_id: str) -> JobView:
         """Cancel the job; its price goes back."""
@@ -267,6 +272,10 @@ class MinerClient(SyncDriver):
     def stats(self) -> Stats:
         """What the miner has done and earned."""
         return self._run(calls.stats(self.miner_id))
+
+    def why(self) -> MinerWhy:
+        """Which queued jobs the miner does not get, which rule stops them, and what would change that."""
+        return self._run(calls.why_miner(self.miner_id))
 
     def earnings(self, by: EarningsBy = "day", *, since: float | None = None, until: float | None = None) -> Earnings:
         """What the miner was paid, added up by day (of UTC), model or client; `since` and `until` are instants."""

@@ -39,6 +39,16 @@ class Kind(NamedTuple):
     rate: int
 
 
+class Before(NamedTuple):
+    """The jobs of one kind that stand before a certain one."""
+
+    #: How many are known to, and how many more may: they are only counted.
+    known: int
+    unsure: int
+    #: Seconds that the first one should take.
+    seconds: float
+
+
 def kind_of(job: Job) -> Kind:
     """The kind that a job is of."""
     return Kind(job.gpu_type, job.model, job.gpu_count, job.rate)
@@ -358,6 +368,36 @@ class Board:
                 for kind, queue in models.get(name, {}).items():
                     if view.fits(kind):
                         yield queue
+
+    # -- what `why` reads
+
+    def kinds(self) -> list[Kind]:
+        """The kinds that there are queued jobs of."""
+        return [kind for models in self._queues.values() for kinds in models.values() for kind in kinds]
+
+    @property
+    def resting(self) -> int:
+        """How many jobs are in back-off."""
+        return len(self._resting_jobs)
+
+    def depth(self, kind: Kind) -> int:
+        """How many queued jobs of the kind can be taken."""
+        queue = self._find(kind)
+        return 0 if queue is None else len(queue.keys) + queue.tail
+
+    def avoiding(self, kind: Kind, miner: Miner, now: float) -> int:
+        """How many jobs of the kind the miner is not offered for now, among those that are here."""
+        queue = self._find(kind)
+        return 0 if queue is None else sum(not _offered(job, miner, now) for job in queue.jobs.values())
+
+    def before(self, kind: Kind, key: Key) -> Before:
+        """What of a kind stands before a job with this key."""
+        queue = self._find(kind)
+        if queue is None or not queue.keys:
+            return Before(0, 0 if queue is None else queue.tail, 0.0)
+        first = queue.jobs[queue.keys[0]]
+        behind = queue.tail if key > queue.keys[-1] else 0
+        return Before(bisect_left(queue.keys, key), behind, first.estimated_ms / 1000)
 
     # -- keeping it together
 

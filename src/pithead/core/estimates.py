@@ -21,3 +21,14 @@ def seconds(max_tokens: int | None, speeds: Sequence[float]) -> float:
         return UNKNOWN
     tokens = TOKENS if max_tokens is None else max_tokens
     return min(_LONGEST, OVERHEAD + tokens / known[len(known) // 4])
+
+
+def start_in(ahead: int, free: int, slots: int, each: float) -> float | None:
+    """Seconds until a job begins that has so many before it; `None` where nobody works on such jobs.
+
+    `slots` jobs run at a time, `free` of these places are empty, and each job takes `each` seconds. As if places fell
+    empty one after the other, evenly: an expectation, and no promise.
+    """
+    if slots <= 0:
+        return None
+    return max(0, ahead - free + 1) * each / slots if ahead >= free else 0.0

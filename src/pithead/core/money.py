@@ -81,6 +81,11 @@ def affordable_rate(price: int, gpu_count: int, estimated_ms: int) -> int:
     return min(price * 3_600_000 // (gpu_count * estimated_ms), _MAX_RATE)
 
 
+def price_for(rate: int, gpu_count: int, estimated_ms: int) -> int:
+    """The lowest price of a job whose `affordable_rate` is at least this rate."""
+    return -(-rate * gpu_count * estimated_ms // 3_600_000)
+
+
 def hold(client: int, job: int, price: int) -> tuple[Transfer, ...]:
     """Set a job's price aside."""
     return (Transfer("hold", client, escrow_of(client), price, job),) if price else ()

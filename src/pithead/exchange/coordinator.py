@@ -17,6 +17,7 @@ from pithead.core.jobs import Job, State, is_finished
 from pithead.core.miners import Miner
 from pithead.exchange import jobs, miners, payouts, presence, upkeep
 from pithead.exchange.events import Event, JobChanged, KeysChanged
+from pithead.exchange.fleet import Fleet
 from pithead.exchange.ids import digest
 from pithead.exchange.miners import Beat
 from pithead.exchange.newest import Newest
@@ -72,6 +73,7 @@ class Coordinator:
         self._shared = False
         self.board = Board()
         self.presence = Presence(rules)
+        self.fleet = Fleet()
         self._keys = Keys()
         self._client_ids: dict[int, str] = {}
         self._job_waiters: dict[str, set[asyncio.Future[None]]] = {}
@@ -147,6 +149,7 @@ class Coordinator:
         """Let what has become durable take effect in memory."""
         now = self._clock()
         self.presence.forget(events)
+        self.fleet.note(events)
         for event in events:
             match event:
                 case JobChanged(before, after):
@@ -267,13 +270,13 @@ class Coordinator:
         # Where other coordinators judge leases too, what is heard must be where they see it before it is answered.
         if not self._shared:
             now = self._clock()
-            await self._known(miner_id, now)
+            await self.known(miner_id, now)
             beat = self.presence.beat(now, miner_id, names, telemetry)
         if beat is None:
             beat = await self.run(lambda tx, now: miners.heartbeat(tx, now, self.rules, miner_id, names, telemetry))
         return beat
 
-    async def _known(self, miner_id: str, now: float) -> Known:
+    async def known(self, miner_id: str, now: float) -> Known:
         """How the miner stands: from memory where that is fresh. Raises `NotFound`."""
         if self._shared:
             return await self.peek(lambda tx: presence.read(tx, now, miner_id))
@@ -304,7 +307,7 @@ class Coordinator:
         offered = await self._offers(miner_id, limit)
         if offered or wait <= 0 or self._stopping:
             return offered
-        miner = (await self._known(miner_id, self._clock())).miner
+        miner = (await self.known(miner_id, self._clock())).miner
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ticket = self.waiting.add(miner, partial(_resolve, future))
         try:
@@ -329,7 +332,7 @@ class Coordinator:
         return known is None or not matching.unready(known.miner, len(known.held))
 
     async def _offers(self, miner_id: str, limit: int) -> list[Job]:
-        known = await self._known(miner_id, self._clock())
+        known = await self.known(miner_id, self._clock())
         miner = known.miner
         if matching.unready(miner, len(known.held)):
             return []

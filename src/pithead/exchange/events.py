@@ -22,6 +22,8 @@ class MinerChanged(msgspec.Struct, frozen=True):
     """A miner's registration, admission or liveness changed."""
 
     miner: int
+    #: Whether what matching looks at may be another now: it registered, changed its registration, or was decided about.
+    profile: bool = False
 
 
 Event = JobChanged | KeysChanged | MinerChanged

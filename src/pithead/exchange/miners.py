@@ -70,6 +70,7 @@ def register(
     if registration.speeds:
         tx.set_speeds(seq, registration.speeds)
     tx.add_key(Key(digest(key), "miner", miner_id, now, None))
+    tx.emit(MinerChanged(seq, profile=True))
     return miner
 
 
@@ -82,7 +83,7 @@ def update(tx: Tx, miner_id: str, registration: Registration) -> Miner:
     tx.save_miner(changed)
     if registration.speeds is not None:
         tx.set_speeds(miner.seq, registration.speeds)
-    tx.emit(MinerChanged(miner.seq))
+    tx.emit(MinerChanged(miner.seq, profile=True))
     return changed
 
 
@@ -196,6 +197,6 @@ def set_limits(
 
 def _decided(tx: Tx, now: float, actor: str, action: str, miner: Miner, detail: str = "") -> Miner:
     tx.save_miner(miner)
-    tx.emit(MinerChanged(miner.seq))
+    tx.emit(MinerChanged(miner.seq, profile=True))
     tx.audit(now, actor, action, miner.id, detail)
     return miner

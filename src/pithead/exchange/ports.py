@@ -13,6 +13,7 @@ from pithead.core.miners import Miner
 from pithead.core.money import Transfer
 from pithead.core.payouts import Payout
 from pithead.core.receipts import Receipt
+from pithead.core.why import Group
 from pithead.exchange.events import Event
 
 #: Bytes of telemetry beyond which it is kept only until the next.
@@ -287,6 +288,9 @@ class Tx(Protocol):
 
     def miners_page(self, before: int | None, limit: int, status: str | None) -> list[Miner]: ...
     def miners_by_status(self) -> dict[str, int]: ...
+    def census(self) -> list[Group]:
+        """The miners that are not retired, those together that are alike to matching."""
+
     def set_telemetry(self, miner: int, now: float, body: bytes) -> None: ...
     def telemetry(self, miner: int) -> bytes | None: ...
     def telemetry_since(self, miner: int, since: float, limit: int) -> list[tuple[float, bytes]]:
@@ -329,6 +333,9 @@ class Tx(Protocol):
 
     def queued(self, kind: Kind, after: board.Key | None, now: float, limit: int) -> list[Job]:
         """Those of one kind in the board's order, from behind `after` on (`None`: from the first)."""
+
+    def queued_before(self, kind: Kind, key: board.Key) -> int:
+        """How many of one kind stand before the job with this key in the board's order."""
 
     def queued_resting(self, now: float) -> list[Job]:
         """The queued jobs that are in back-off."""

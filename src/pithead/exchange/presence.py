@@ -152,7 +152,7 @@ class Presence:
             match event:
                 case JobChanged(before, after):
                     self._job_changed(before, after)
-                case MinerChanged(miner):
+                case MinerChanged(miner, _):
                     self._drop(miner)
                 case _:
                     pass

@@ -16,6 +16,7 @@ from pithead.exchange.ports import Tx
 from pithead.exchange.principals import Principal
 from pithead.http.decode import decode_body, header, parse_query, read_body
 from pithead.http.offers import Offers
+from pithead.http.pace import Pace
 from pithead.http.problems import HttpProblem
 from pithead.http.routing import Target
 from pithead.http.streams import accepts
@@ -49,6 +50,8 @@ class Services(msgspec.Struct, frozen=True):
     #: Seconds without a byte after which an upload counts as broken off.
     upload_silence: float
     offers: Offers = msgspec.field(default_factory=Offers)
+    #: How miners stand with their limits; `None` where there are none.
+    pace: Pace | None = None
 
 
 class Call:
@@ -221,6 +224,8 @@ def _authorise(endpoint: Endpoint, scope: Scope) -> None:
     if endpoint.audience == "public":
         return
     principal: Principal = scope["state"]["principal"]
+    if endpoint.operator_too and principal.kind == "operator":
+        return
     if endpoint.audience == "miner":
         # A valid key on another miner's path learns nothing: not even whether there is such a miner.
         if principal.kind != "miner" or principal.id != scope["path_params"]["miner_id"]:

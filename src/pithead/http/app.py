@@ -3,24 +3,26 @@
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
+import msgspec
 from starlette.responses import JSONResponse
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 import pithead
 from pithead.exchange.principals import Principal
-from pithead.http import admin, jobs, ledger, miners, payouts
+from pithead.http import admin, jobs, ledger, miners, payouts, why
 from pithead.http.api import Services, no_database, targets
 from pithead.http.limits import Counts
 from pithead.http.middleware import Keys, Problems, RateLimits, RequestId, Rule
 from pithead.http.openapi import document
+from pithead.http.pace import Pace, job_operations
 from pithead.http.routing import Routes, Target
 from pithead.settings import RateLimits as Limits
 from pithead.store.errors import StoreError
 from pithead.wire.endpoints import ENDPOINTS
 
 #: Importing them binds their handlers.
-AUDIENCES = (miners, jobs, admin, ledger, payouts)
+AUDIENCES = (miners, jobs, admin, ledger, payouts, why)
 
 #: What needs no key. `POST /v1/miners` is how one gets a key.
 _PUBLIC = frozenset(
@@ -60,9 +62,7 @@ class Policies:
             own = principal.requests_per_minute
             rules = [Rule("requests", principal.id, limits.requests_per_minute if own is None else own, _MINUTE)]
             if scope["method"] == "POST" and path.endswith(JOB_OPERATIONS):
-                own = principal.job_operations_per_minute
-                most = limits.job_operations_per_minute if own is None else own
-                rules.append(Rule("job-operations", principal.id, most, _MINUTE))
+                rules.append(job_operations(limits, principal.id, principal.job_operations_per_minute))
             return rules
         if principal.kind == "client" and limits.client_requests_per_minute:
             return (Rule("requests", principal.id, limits.client_requests_per_minute, _MINUTE),)
@@ -71,6 +71,7 @@ class Policies:
 
 def build(services: Services, limits: Limits, counts: Counts, lifespan: Lifespan[Any] | None = None) -> ASGIApp:
     """The application."""
+    services = msgspec.structs.replace(services, pace=Pace(limits, counts))
     openapi = document("Pithead", pithead.__version__)
 
     async def serve_openapi(scope: Scope, receive: Receive, send: Send) -> None:

@@ -30,27 +30,31 @@ def _order(job: wire.SubmitJob) -> Order:
     )
 
 
+def _submitted(job: Job, warning: str | None) -> wire.Submitted:
+    return wire.Submitted(job_id=job.id, status=job.state.value, warning=warning)
+
+
 @handles("submit_job")
 async def submit(call: Call) -> Operation:
-    rules, client_id = call.exchange.rules, call.caller.id
+    rules, fleet, client_id = call.exchange.rules, call.exchange.fleet, call.caller.id
     orders, ids = [_order(call.body)], [new_id("job")]
 
     def operation(tx: Tx, now: float) -> wire.Submitted:
         (job,) = jobs.submit(tx, now, rules, client_id, orders, ids, batch=False)
-        return wire.Submitted(job_id=job.id, status=job.state.value)
+        return _submitted(job, fleet.unserved(tx, now, job))
 
     return operation
 
 
 @handles("submit_batch")
 async def submit_batch(call: Call) -> Operation:
-    rules, client_id = call.exchange.rules, call.caller.id
+    rules, fleet, client_id = call.exchange.rules, call.exchange.fleet, call.caller.id
     orders = [_order(job) for job in call.body.jobs]
     ids = [new_id("job") for _ in orders]
 
     def operation(tx: Tx, now: float) -> wire.SubmittedBatch:
         queued = jobs.submit(tx, now, rules, client_id, orders, ids, batch=True)
-        return wire.SubmittedBatch(jobs=[wire.Submitted(job_id=j.id, status=j.state.value) for j in queued])
+        return wire.SubmittedBatch(jobs=[_submitted(job, fleet.unserved(tx, now, job)) for job in queued])
 
     return operation
 

@@ -7,14 +7,16 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from limits import RateLimitItemPerSecond
 from limits.errors import ConfigurationError, StorageError
 from limits.storage import MemoryStorage, RedisStorage, Storage
 from limits.strategies import MovingWindowRateLimiter
+
+T = TypeVar("T")
 
 _log = logging.getLogger("pithead.http")
 
@@ -62,6 +64,9 @@ class Counts(Protocol):
     def hit(self, rules: Sequence[Rule]) -> Outcome | Awaitable[Outcome]:
         """Whether all rules admit one more request, which is then counted, and how they stand then."""
 
+    def look(self, rules: Sequence[Rule]) -> list[Standing] | Awaitable[list[Standing]]:
+        """How the rules stand; nothing is counted."""
+
 
 class Limiter:
     """Counts in memory: for one process; the state of a key goes when its window is over. Or in another storage."""
@@ -87,12 +92,16 @@ class Limiter:
         admitted = len(binding) < 2 or all(self._window.test(self._item(rule), rule.name, rule.key) for rule in binding)
         if admitted:
             admitted = all(self._window.hit(self._item(rule), rule.name, rule.key) for rule in binding)
+        return admitted, self.look(binding)
+
+    def look(self, rules: Sequence[Rule]) -> list[Standing]:
+        """How the rules stand; nothing is counted."""
         now = time.time()
         standings = []
-        for rule in binding:
+        for rule in rules:
             reset, remaining = self._window.get_window_stats(self._item(rule), rule.name, rule.key)
             standings.append(Standing(rule, remaining, max(0.0, reset - now)))
-        return admitted, standings
+        return standings
 
     def open(self) -> None:
         """There is nothing to open in memory."""
@@ -130,13 +139,22 @@ class SharedLimiter:
 
     async def hit(self, rules: Sequence[Rule]) -> Outcome:
         """Whether all rules admit one more request, which is then counted."""
+        return await self._ask(self._shared.hit, self._own.hit, rules)
+
+    async def look(self, rules: Sequence[Rule]) -> list[Standing]:
+        """How the rules stand; nothing is counted."""
+        return await self._ask(self._shared.look, self._own.look, rules)
+
+    async def _ask(
+        self, shared: Callable[[Sequence[Rule]], T], own: Callable[[Sequence[Rule]], T], rules: Sequence[Rule]
+    ) -> T:
         if time.monotonic() >= self._paused_until:
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._threads, self._shared.hit, rules)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, shared, rules)
             except StorageError as error:
                 self._paused_until = time.monotonic() + _PAUSE
                 _log.warning("rate limits are counted in memory for now: %s", " ".join(str(error).split()))
-        return self._own.hit(rules)
+        return own(rules)
 
     def open(self) -> None:
         """Connect, where the storage wants to be told."""

@@ -99,6 +99,16 @@ SELECT {miner} FROM miners WHERE seq < :before AND (CAST(:status AS TEXT) IS NUL
 -- How many miners there are in each state.
 SELECT status, count(*) FROM miners GROUP BY status
 
+-- name: census
+-- The miners that are not retired, those together that are alike, and how many jobs they take and could take still.
+SELECT m.gpu_type, m.gpu_count, m.price_per_hour, m.models, m.admission, m.draining, m.online,
+    coalesce(h.jobs, 0) >= m.max_concurrent AS busy, count(*), sum(m.max_concurrent),
+    sum(CASE WHEN coalesce(h.jobs, 0) < m.max_concurrent THEN m.max_concurrent - coalesce(h.jobs, 0) ELSE 0 END)
+FROM miners m
+LEFT JOIN (SELECT miner, count(*) AS jobs FROM jobs WHERE lease_expires_at IS NOT NULL GROUP BY miner) h ON h.miner = m.seq
+WHERE m.admission <> 'retired'
+GROUP BY m.gpu_type, m.gpu_count, m.price_per_hour, m.models, m.admission, m.draining, m.online, busy
+
 -- name: set_telemetry
 -- Keep the newest telemetry of a miner.
 INSERT INTO telemetry (miner, at, body) VALUES (:miner, :now, :body)
@@ -227,6 +237,12 @@ WHERE gpu_type = :gpu_type AND model = :model AND gpu_count = :gpu_count AND rat
     AND not_before <= :now
     AND priority <= :priority AND (priority < :priority OR seq > :seq)
 ORDER BY priority DESC, seq LIMIT :limit
+
+-- name: queued_before
+-- How many queued jobs of a kind stand before a certain one: read off the index alone.
+SELECT count(*) FROM jobs
+WHERE gpu_type = :gpu_type AND model = :model AND gpu_count = :gpu_count AND rate = :rate AND state = 'queued'
+    AND priority >= :priority AND (priority > :priority OR seq < :seq)
 
 -- name: held
 -- A miner's leases.

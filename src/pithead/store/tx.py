@@ -17,6 +17,7 @@ from pithead.core.jobs import HELD, Attempt, Job, State
 from pithead.core.miners import Admission, Miner
 from pithead.core.money import Transfer
 from pithead.core.payouts import Payout
+from pithead.core.why import Group
 from pithead.exchange.events import Event
 from pithead.exchange.ports import (
     LARGEST_TELEMETRY,
@@ -75,6 +76,16 @@ def _miner_row(miner: Miner) -> dict[str, Any]:
     row["models"] = None if miner.models is None else msgspec.json.encode(sorted(miner.models)).decode()
     row["admission"] = str(miner.admission)
     return row
+
+
+def _group(row: Sequence[Any]) -> Group:
+    gpu_type, gpu_count, price_per_hour, models, admission, draining, online, busy, miners, slots, free = row
+    like = Miner(
+        seq=0, id="", name="", gpu_type=gpu_type, gpu_count=gpu_count, location="", price_per_hour=price_per_hour,
+        max_concurrent=1, models=_models(models), created_at=0.0, admission=_ADMISSION[admission],
+        draining=bool(draining), online=bool(online),
+    )  # fmt: skip
+    return Group(like, bool(busy), int(miners), int(slots), int(free))
 
 
 class SqlTx(LedgerReads):
@@ -236,6 +247,9 @@ class SqlTx(LedgerReads):
     def miners_by_status(self) -> dict[str, int]:
         return dict(self._all("miners_by_status"))
 
+    def census(self) -> list[Group]:
+        return [_group(row) for row in self._all("census")]
+
     def set_telemetry(self, miner: int, now: float, body: bytes) -> None:
         self._put("set_telemetry", miner=miner, now=now, body=body)
         if len(body) <= LARGEST_TELEMETRY:
@@ -330,6 +344,9 @@ class SqlTx(LedgerReads):
         else:
             rows = self._all("queued_after", now=now, priority=-after[0], seq=after[1], limit=limit, **kind._asdict())
         return [_job(row) for row in rows]
+
+    def queued_before(self, kind: Kind, key: board.Key) -> int:
+        return int(self._one("queued_before", priority=-key[0], seq=key[1], **kind._asdict())[0])
 
     def held(self, miner: int) -> list[Held]:
         return [Held(*row) for row in self._all("held", miner=miner)]

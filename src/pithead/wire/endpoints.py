@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pithead.wire import admin, jobs, ledger, miners, payouts
+from pithead.wire import admin, jobs, ledger, miners, payouts, why
 
 #: Who may call: anybody, a miner on its own path, a client, the operator.
 Audience = Literal["public", "miner", "client", "operator"]
@@ -49,6 +49,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     #: The request or the response is bytes, not JSON.
     raw_request: bool = False
     raw_response: bool = False
+    #: The operator may call it too, about anybody's.
+    operator_too: bool = False
     #: Other media types that it answers with, for those who ask for one by `Accept`.
     also: tuple[str, ...] = ()
 
@@ -94,6 +96,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
        request=miners.Complete, problems=(409, 422), job_operation=True, lease_token=True),
     _e("miner_stats", "GET", _MINER + "/stats", "miner", "What the miner has done", miners.Stats),
     _e("get_miner", "GET", _MINER, "miner", "The miner as it stands", miners.MinerView),
+    _e("why_miner", "GET", _MINER + "/why", "miner", "Which queued jobs the miner does not get, why, and what would change that",
+       why.MinerWhy, operator_too=True),
     _e("fail_job", "POST", _JOB + "/fail", "miner", "Say that the work could not be done", miners.Returned,
        request=miners.Fail, body_optional=True, problems=(409, 422), job_operation=True, lease_token=True),
     _e("release_job", "POST", _JOB + "/release", "miner", "Hand a job back undone; the attempt is not counted",
@@ -125,6 +129,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
            Query("model", "string", "Only jobs of this model."), _LIMIT, _CURSOR)),
     _e("get_job", "GET", "/v1/jobs/{job_id}", "client", "A job as it stands; with `wait`, once it is finished or the time is up",
        jobs.JobView, problems=(410, 422), query=(_WAIT,)),
+    _e("why_job", "GET", "/v1/jobs/{job_id}/why", "client", "Why a job waits: which rule keeps how many miners from it",
+       why.JobWhy, problems=(410,), operator_too=True),
     _e("cancel_job", "DELETE", "/v1/jobs/{job_id}", "client", "Cancel a job; its price goes back", jobs.JobView,
        problems=(409, 410)),
     _e("get_result", "GET", "/v1/jobs/{job_id}/result", "client", "The bytes of the result; ranges work",

@@ -39,6 +39,8 @@ class Submitted(Answer):
 
     job_id: str
     status: JobStatus
+    #: Where no miner that is registered fits the job: why. It waits until one does.
+    warning: str | None = None
 
 
 class SubmitBatch(StrictRequest):

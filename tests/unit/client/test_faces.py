@@ -39,6 +39,7 @@ MINER_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "request_payout": ("request_payout", ("0.5",), {}),
     "my_payouts": ("payouts", (), {"limit": 3, "cursor": "c"}),
     "receipt_keys": ("receipt_keys", (), {}),
+    "why_miner": ("why", (), {}),
 }
 CLIENT_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "submit_job": ("submit", ("gpt2", {"a": 1}), {"price": "0.05"}),
@@ -48,6 +49,7 @@ CLIENT_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "cancel_job": ("cancel", ("job_1",), {}),
     "get_result": ("result", ("job_1",), {}),
     "get_me": ("me", (), {}),
+    "why_job": ("why", ("job_1",), {}),
     "my_ledger": ("ledger", (), {"account": "held", "limit": 3, "cursor": "c"}),
 }
 ADMIN_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
@@ -146,6 +148,13 @@ def test_every_endpoint_is_called_as_the_table_says(table: Table) -> None:
     assert "Authorization" not in table.requests[-1].headers
     assert table.seen == [*MINER_CALLS, *CLIENT_CALLS, *ADMIN_CALLS, "register_miner"]
     assert sorted(table.seen) == sorted(one.name for one in ENDPOINTS)
+
+
+def test_the_operator_asks_why_of_anybody_s(table: Table) -> None:
+    with AdminClient(URL, "key_1", transport=httpx.MockTransport(table)) as client:
+        client.why_miner("m_1")
+        client.why_job("job_1")
+    assert table.seen == ["why_miner", "why_job"]
 
 
 async def test_every_endpoint_is_called_as_the_table_says_awaited(table: Table) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pithead.core.estimates import OVERHEAD, TOKENS, UNKNOWN, seconds
+from pithead.core.estimates import OVERHEAD, TOKENS, UNKNOWN, seconds, start_in
 
 _speeds = st.lists(st.floats(1e-6, 1e9), min_size=1)
 
@@ -35,3 +35,11 @@ def test_three_quarters_of_the_miners_keep_to_it(tokens: int, speeds: list[float
 @given(st.integers(1, 10**6), _speeds)
 def test_more_tokens_never_take_less(tokens: int, speeds: list[float]) -> None:
     assert seconds(tokens, speeds) <= seconds(tokens + 1, speeds)
+
+
+def test_when_a_job_should_begin() -> None:
+    assert start_in(0, 0, 0, 60) is None, "nobody works on such jobs"
+    assert start_in(0, 1, 4, 60) == 0.0
+    assert start_in(3, 4, 4, 60) == 0.0
+    assert start_in(0, 0, 4, 60) == 15.0, "the next of four places falls empty"
+    assert start_in(10, 2, 4, 60) == 135.0
