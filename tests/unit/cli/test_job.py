@@ -36,7 +36,8 @@ def test_submit_prints_the_id(keyed: Any, coordinator: Any) -> None:
     assert (outcome.exit_code, outcome.stdout, outcome.stderr) == (0, "job_1\n", "")
     assert b'"input":{"n": 1.10},"price":0.05,' in coordinator.requests[0].content, "both as they were written"
     assert coordinator.bodies[0]["require_result"] is True
-    assert json.loads(keyed(*SUBMIT, "--input", "1", "--json").stdout) == {"job_id": "job_1", "status": "queued"}
+    printed = json.loads(keyed(*SUBMIT, "--input", "1", "--json").stdout)
+    assert printed == {"job_id": "job_1", "status": "queued", "warning": None}
 
 
 def test_submit_passes_everything_on(keyed: Any, coordinator: Any) -> None:
