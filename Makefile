@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LOCKS := requirements/all.txt requirements/model.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bwrap check crash chaos bench bench-full lock clean
+.PHONY: help install demo test bwrap podman check crash chaos bench bench-full lock clean
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 12
@@ -28,7 +28,7 @@ $(STAMP): $(LOCKS) pyproject.toml
 demo: install ## a coordinator, two miners and twenty real prompts, in one command (DEMO_KEEP=1 leaves it running)
 	@$(BIN)/pithead demo $(if $(DEMO_KEEP),--keep,)
 
-test: check bwrap ## everything that must pass: linters, types, architecture, all tests
+test: check bwrap podman ## everything that must pass: linters, types, architecture, all tests
 	@$(BIN)/python -m pytest
 
 crash: install ## kill coordinators, miners and PostgreSQL 200 times under load, and prove that nothing was lost (KILLS=, SEED=)
@@ -37,6 +37,11 @@ crash: install ## kill coordinators, miners and PostgreSQL 200 times under load,
 # The system's own, where it can be had: any user may run it. The one in .venv is for where it cannot.
 bwrap:
 	@command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -qq -y bubblewrap >/dev/null || { apt-get update -qq && apt-get install -qq -y bubblewrap >/dev/null; }; } || echo "bubblewrap is not installed; taking the one in $(VENV)"; }
+
+# For the tests of containers, with a program to make an image of. Where it cannot be had, what an engine would be told is
+# tested alone.
+podman:
+	@command -v podman >/dev/null && command -v runc >/dev/null && command -v busybox >/dev/null && exit; { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -qq -y --no-install-recommends podman runc busybox-static >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends podman runc busybox-static >/dev/null; }; } || echo "podman is not installed; containers are tested without an engine"; }
 
 check: install ## linters, formatter, strict types and the import rules, without the tests
 	@$(BIN)/ruff check .

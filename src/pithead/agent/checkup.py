@@ -7,12 +7,15 @@ import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
+from pithead.agent.containers import engine as engines
+from pithead.agent.containers.run import Containers, NoImage
 from pithead.agent.findings import Finding, Grade
 from pithead.agent.owner.settings import Owner
 from pithead.agent.runners import config as files
 from pithead.agent.runners.base import Triable
 from pithead.agent.runners.command import PREFIX
 from pithead.agent.runners.config import Config
+from pithead.agent.runners.container import PREFIX as CONTAINER
 from pithead.agent.runners.openai import OpenAI, Unanswered
 from pithead.agent.sandbox import Sandbox, Unavailable
 
@@ -52,6 +55,9 @@ async def checkup(
             found=command.command[0] if safe else "it is not offered, since there is no sandbox",
             do="" if safe else "see sandbox",
         )
+    if "container" in taken:
+        async for finding in _containers(config, owner, there):
+            yield finding
     for name in config.plugin:
         if name in taken:
             yield _plugin(name, config, there)
@@ -117,6 +123,30 @@ async def _openai(name: str, runner: OpenAI, there: set[str]) -> Finding:
     if not found:
         return Finding(name=f"runner openai.{name}", grade="note", found="it has no model", do="load one there")
     return Finding(name=f"runner openai.{name}", grade="ok", found=", ".join(sorted(found)))
+
+
+async def _containers(config: Config, owner: Owner, there: set[str]) -> AsyncIterator[Finding]:
+    try:
+        containers = Containers(engines.find(config.engine))
+        yield Finding(name="engine", grade="ok", found=await containers.check())
+    except engines.Unavailable as error:
+        do = "install podman, or start the daemon and let this user use it"
+        yield Finding(name="engine", grade="fault", found=str(error), do=do)
+        return
+    for name, image in config.container.items():
+        title = f"runner container.{name}"
+        if owner.images is not None and image.digest not in owner.images:
+            do = "add its digest to the setting images, if it is meant to be"
+            yield Finding(name=title, grade="note", found="its image is not among those that you allow", do=do)
+            continue
+        there.add(CONTAINER + name)
+        try:
+            await containers.volumes_of(image.image)
+        except (NoImage, engines.Unavailable) as error:
+            do = f"fetch it: {containers.engine.program.name} pull {image.image}"
+            yield Finding(name=title, grade="fault", found=f"its image is not here: {error}", do=do)
+        else:
+            yield Finding(name=title, grade="ok", found=image.image)
 
 
 def _plugin(name: str, config: Config, there: set[str]) -> Finding:

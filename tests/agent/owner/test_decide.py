@@ -141,12 +141,14 @@ def test_alerts_throttle_and_pause() -> None:
         (Owner(kinds=["llama"]), None),
         (Owner(kinds=["command", "whisper"]), "jobs of the kind llama are not taken"),
         (Owner(kinds=[]), "jobs of the kind llama are not taken"),
+        (Owner(images=[]), "the image of gpt2 is not among those allowed"),
+        (Owner(images=["sha256:" + "1" * 64]), None),
         (Owner(minimum_price=0.05), None),
         (Owner(minimum_price=0.06), "it pays 0.05, less than 0.06"),
     ],
 )
 def test_which_jobs_are_passed_by(owner: Owner, why: str | None) -> None:
-    about = About("llama")
+    about = About("llama", "sha256:" + "1" * 64)
     assert refusal(owner, model="gpt2", client_id="client_1", price=0.05, about=about) == why
 
 

@@ -154,6 +154,25 @@ def test_each_runner_that_is_set_up_is_looked_at(
     assert findings(run("miner", "doctor", "--json"))["runners"]["grade"] == "fault"
 
 
+def test_images_are_looked_for_and_compared_with_those_that_are_allowed(
+    run: Any, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, away, refused = (f"sha256:{digit * 64}" for digit in "123")
+    program = tmp_path / "podman"
+    program.write_text('#!/bin/sh\ncase "$*" in *222*) echo gone >&2; exit 1;; *inspect*) echo null;; esac\n')
+    program.chmod(0o755)
+    images = {"here": here, "away": away, "refused": refused}
+    tables = [f'container.{name}.image = "{image}"' for name, image in images.items()]
+    runners(config, "\n".join([f'engine = "{program}"', *tables]))
+    run("miner", "set", "images", f"{here},{away}")
+    found = findings(run("miner", "doctor", "--json"))
+    grades = {name: found[name]["grade"] for name in ("engine", *(f"runner container.{image}" for image in images))}
+    assert list(grades.values()) == ["ok", "ok", "fault", "note"]
+    assert found["runner container.away"]["do"] == f"fetch it: podman pull {away}"
+    program.unlink()
+    assert findings(run("miner", "doctor", "--json"))["engine"]["grade"] == "fault"
+
+
 def test_without_a_sandbox_programs_are_a_fault_and_it_says_what_is_missing(
     run: Any, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

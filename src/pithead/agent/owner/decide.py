@@ -85,6 +85,8 @@ def withheld(owner: Owner, model: str, about: About | None) -> str | None:
         return f"the model {model} is not offered"
     if owner.kinds is not None and (about is None or about.kind not in owner.kinds):
         return f"jobs of the kind {about.kind if about else 'unknown'} are not taken"
+    if owner.images is not None and about is not None and about.image and about.image not in owner.images:
+        return f"the image of {model} is not among those allowed"
     return None
 
 

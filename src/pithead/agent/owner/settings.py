@@ -31,6 +31,7 @@ Percent = Annotated[float, Meta(gt=0, le=100)]
 Share = Annotated[float, Meta(ge=0, le=100)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
+Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$(?!\n)")]
 #: What a kind may be called.
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$(?!\n)")]
 Action = Literal["notify", "throttle", "pause"]
@@ -87,8 +88,12 @@ class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     kinds: Annotated[
         list[Name] | None,
         _about(
-            "Kinds of jobs to take, by their runners: `llama`, `openai`, `command`, or a plug-in's name; not set: all."
+            "Kinds of jobs to take, by their runners: `llama`, `openai`, `command`, `container`, or a plug-in's name; not set: all."
         ),
+    ] = None
+    images: Annotated[
+        list[Digest] | None,
+        _about("Images to run, by digest (`sha256:…`), of those in `runners.toml`; not set: all of these."),
     ] = None
     clients_allowed: Annotated[list[str] | None, _about("Clients to work for, by id; not set: all.")] = None
     clients_refused: Annotated[list[str], _about("Clients not to work for, by id.")] = []

@@ -104,7 +104,7 @@ class Commands:
         if command is None or not task.model.startswith(PREFIX):
             raise RunFailed("model_missing", f"this miner has no program {task.model!r}")
         limits = bounded(command.limits(), task.limits)
-        given, files = _taken_apart(bytes(task.input))
+        given, files = taken_apart(bytes(task.input))
         if twice := sorted(files.keys() & task.files.keys()):
             raise RunFailed("bad_input", f"files: {twice[0]} is an input file too; give one of them another name")
         files |= task.files
@@ -152,7 +152,7 @@ def failure_of(outcome: Outcome, limits: Limits) -> RunFailed | None:
     return RunFailed("error", f"the program ended with {outcome.status}{said}")
 
 
-def _taken_apart(given: bytes) -> tuple[bytes, dict[str, bytes | Path]]:
+def taken_apart(given: bytes) -> tuple[bytes, dict[str, bytes | Path]]:
     """The input without its files, and these. Raises `RunFailed`."""
     try:
         document: Any = msgspec.json.decode(given)

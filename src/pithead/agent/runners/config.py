@@ -7,6 +7,9 @@ url = "http://127.0.0.1:8000/v1"
 [command.count-words]
 command = ["/usr/bin/wc", "-w"]
 
+[container.upscale]
+image = "example.org/upscale@sha256:0123…"
+
 [plugin.whisper]          # of a package that offers "whisper" as an entry point of the group pithead.runners
 device = "cuda:0"         # whatever that runner takes
 ```
@@ -25,8 +28,12 @@ from typing import Any, Final
 
 import msgspec
 
+from pithead.agent.containers import engine as engines
+from pithead.agent.containers.run import Containers
 from pithead.agent.runners.base import Runner
 from pithead.agent.runners.command import SELF_TEST, Command, Commands, self_test
+from pithead.agent.runners.container import PREFIX as CONTAINER
+from pithead.agent.runners.container import Image, Images
 from pithead.agent.runners.dispatch import Dispatcher
 from pithead.agent.runners.openai import OpenAI, Server
 from pithead.agent.sandbox import Sandbox, Unavailable
@@ -43,6 +50,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     openai: dict[str, Server] = {}
     command: dict[str, Command] = {}
+    container: dict[str, Image] = {}
+    #: The program that runs containers; empty: the first of podman and docker that is there.
+    engine: str = ""
     plugin: dict[str, dict[str, Any]] = {}
 
 
@@ -58,7 +68,7 @@ def load(file: Path) -> Config:
         return Config()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise Unusable(f"{file} cannot be used: {error}; mend it there") from None
-    for name in (*config.openai, *config.command, *config.plugin):
+    for name in (*config.openai, *config.command, *config.container, *config.plugin):
         if not _NAME.fullmatch(name):
             raise Unusable(f"{file}: {name!r} is no name; use small letters, digits, '.', '_' and '-'")
     for name, command in config.command.items():
@@ -78,7 +88,7 @@ async def assemble(
 ) -> Dispatcher:
     """All runners as one: the built-in one, then those of the file. Raises `Unusable`.
 
-    Programs are left out where there is no sandbox, and the log says why. `for_trial`: with a program of the system's
+    Programs are left out where there is no sandbox, containers where there is no engine, and the log says why. `for_trial`: with a program of the system's
     beside those of the owner.
     """
     variables = os.environ if environment is None else environment
@@ -92,13 +102,21 @@ async def assemble(
             runners.append(("command", Commands(listed, sandbox)))
         except (Unavailable, OSError) as error:
             log.warning("no programs are offered, since there is no sandbox for them: %s", error)
+    if config.container:
+        try:
+            containers = Containers(engines.find(config.engine))
+            log.info("containers run with %s", await containers.check())
+            runners.append(("container", Images(config.container, containers)))
+        except engines.Unavailable as error:
+            log.warning("no containers are offered: %s", error)
     runners += ((name, plugin(name, settings)) for name, settings in config.plugin.items())
-    return Dispatcher(runners)
+    return Dispatcher(runners, {CONTAINER + name: image.digest for name, image in config.container.items()})
 
 
 def kinds(config: Config) -> set[str]:
     """The kinds of jobs that this machine is set up for."""
-    named = {"openai": config.openai, "command": config.command}
+    named: dict[str, Mapping[str, Any]]
+    named = {"openai": config.openai, "command": config.command, "container": config.container}
     return {"llama", *(kind for kind, table in named.items() if table), *config.plugin}
 
 

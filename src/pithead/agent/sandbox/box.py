@@ -29,12 +29,11 @@ from pithead.agent.sandbox.bubblewrap import FILES, INPUT, STDIN, View, argument
 from pithead.agent.sandbox.descriptors import Pipe, pipe, read_all, readable, ready
 from pithead.agent.sandbox.limits import Limits
 from pithead.agent.sandbox.shown import shown
+from pithead.agent.sandbox.streams import end_of, first_of
 
 #: Why a run was ended from here.
 Stopped = Literal["timeout", "out_of_memory", "output"]
 
-#: Of what a program complains on standard error, the end is kept.
-_COMPLAINT: Final = 4096
 #: Seconds in which the kernel must have set up a sandbox, and in which it must have taken one down.
 _PATIENCE: Final = 10.0
 #: Seconds between two looks at a job's memory.
@@ -239,7 +238,8 @@ class _Box:
             self._gate.near.close()
             output, complaint = self._monitor.stdout, self._monitor.stderr
             assert output is not None and complaint is not None
-            self._readers = asyncio.create_task(self._first_of(output)), asyncio.create_task(_end_of(complaint))
+            first = first_of(output, self._limits.output, lambda: self._kill("output"))
+            self._readers = asyncio.create_task(first), asyncio.create_task(end_of(complaint))
         await self._set_up()
         await self._lasts(self._monitor)
         data, said = await self._readers[0], await self._readers[1]
@@ -280,16 +280,6 @@ class _Box:
             first = int(json.loads(said)["child-pid"])
             with contextlib.suppress(ProcessLookupError):
                 self._first = first, os.pidfd_open(first)
-
-    async def _first_of(self, output: asyncio.StreamReader) -> bytes:
-        """What it writes, up to the limit; more than that ends it."""
-        data = bytearray()
-        while chunk := await output.read(1 << 16):
-            data += chunk
-            if len(data) > self._limits.output:
-                del data[self._limits.output :]
-                self._kill("output")
-        return bytes(data)
 
     async def _lasts(self, monitor: asyncio.subprocess.Process) -> None:
         """Until it ends, or its limits do it. It may have closed its output, and go on."""
@@ -356,13 +346,6 @@ async def _removed(group: cgroups.Group) -> None:
             return
         except OSError:
             await asyncio.sleep(0.02)
-
-
-async def _end_of(stream: asyncio.StreamReader) -> str:
-    end = b""
-    while chunk := await stream.read(1 << 16):
-        end = (end + chunk)[-_COMPLAINT:]
-    return end.decode(errors="replace")
 
 
 def _is_known(user: int) -> bool:
