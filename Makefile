@@ -28,7 +28,7 @@ $(STAMP): $(LOCKS) pyproject.toml
 demo: install ## a coordinator, two miners and twenty real prompts, in one command (DEMO_KEEP=1 leaves it running)
 	@$(BIN)/pithead demo $(if $(DEMO_KEEP),--keep,)
 
-test: check bwrap podman ## everything that must pass: linters, types, architecture, all tests
+test: check bwrap podman promtool ## everything that must pass: linters, types, architecture, all tests
 	@$(BIN)/python -m pytest
 
 crash: install ## kill coordinators, miners and PostgreSQL 200 times under load, and prove that nothing was lost (KILLS=, SEED=)
@@ -42,6 +42,11 @@ bwrap:
 # tested alone.
 podman:
 	@command -v podman >/dev/null && command -v runc >/dev/null && command -v busybox >/dev/null && exit; { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -qq -y --no-install-recommends podman runc busybox-static >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends podman runc busybox-static >/dev/null; }; } || echo "podman is not installed; containers are tested without an engine"; }
+
+# It checks the alert rules. The server itself that the package brings is not started.
+.PHONY: promtool
+promtool:
+	@command -v promtool >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -qq -y --no-install-recommends prometheus >/dev/null 2>&1 || { apt-get update -qq && apt-get install -qq -y --no-install-recommends prometheus >/dev/null; }; } || { echo "promtool is not installed: install Prometheus ('apt install prometheus')" >&2; exit 2; }; }
 
 check: install ## linters, formatter, strict types and the import rules, without the tests
 	@$(BIN)/ruff check .

@@ -26,6 +26,7 @@ from pithead.http.api import Services
 from pithead.http.app import build
 from pithead.http.health import Door
 from pithead.http.limits import Limiter, SharedLimiter, redis_storage
+from pithead.http.metrics import Metrics
 from pithead.settings import Settings, SettingsError
 from pithead.store.cipher import check
 from pithead.store.clock import DatabaseClock
@@ -191,7 +192,8 @@ class Application:
         services = Services(
             self.coordinator, self.blobs, http.max_body_bytes, http.max_result_bytes, http.upload_silence
         )
-        self._app: ASGIApp = build(services, settings.rate_limits, self._limiter)
+        metrics = Metrics(self.coordinator, settings.metrics.token, "postgresql" if settings.database else "sqlite")
+        self._app: ASGIApp = build(services, settings.rate_limits, self._limiter, metrics)
         #: What a server serves: the door, which opens once the application runs.
         self.asgi = door or Door()
         self._care: asyncio.Task[None] | None = None

@@ -146,6 +146,19 @@ class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What watches a coordinator."""
+
+    token: Annotated[
+        str,
+        _about(
+            "What reads `/metrics`, as `Authorization: Bearer …`, and nothing else. Where it is not set, only the operator's "
+            "key does.",
+            pattern=r"^[!-~]*$(?!\n)",
+        ),
+    ] = ""
+
+
 class S3(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where an `s3://` blob store is, if not at Amazon. What is empty is taken from the environment (`AWS_…`)."""
 
@@ -222,6 +235,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     payouts: Payouts = Payouts()
     retention: Retention = Retention()
     http: Http = Http()
+    metrics: Metrics = Metrics()
     results: Results = Results()
     s3: S3 = S3()
 
@@ -232,7 +246,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 #: Settings that are never printed.
-SECRETS: Final = frozenset({"operator_key", "db_encryption_key"})
+SECRETS: Final = frozenset({"operator_key", "db_encryption_key", "metrics.token"})
 #: Settings that may hold a password: they are printed without it.
 URLS: Final = frozenset({"database", "rate_limits.storage"})
 #: Settings that a file must not hold: it may lie beside what they protect.

@@ -86,6 +86,7 @@ def test_enrolment_is_set_to_what_the_exchange_knows() -> None:
 def test_every_event_takes_effect_somewhere() -> None:
     source = (files("pithead.exchange") / "coordinator.py").read_text(encoding="utf-8")
     source += (files("pithead.exchange") / "presence.py").read_text(encoding="utf-8")
+    source += (files("pithead.exchange") / "tally.py").read_text(encoding="utf-8")
     for event in get_args(events.Event):
         assert f"case {event.__name__}(" in source or f"isinstance(event, {event.__name__}" in source, event
 

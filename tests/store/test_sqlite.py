@@ -169,6 +169,7 @@ SCANS: Final = {
     # Of an index that holds unfinished jobs only:
     "jobs_by_state": "an operator's overview",
     "queued_kinds": "once, at the start",
+    "queue_by_model": "for the metrics, every ten seconds at the most",
     "resting_kinds": "once, at the start",
 }
 

@@ -25,6 +25,7 @@ from pithead.exchange.ports import Signer, Tx
 from pithead.exchange.presence import Known, Presence
 from pithead.exchange.principals import Keys, Principal, read_principal, valid
 from pithead.exchange.rules import Rules
+from pithead.exchange.tally import Load, Tally
 from pithead.exchange.waiting import Waiting
 
 T = TypeVar("T")
@@ -60,6 +61,9 @@ class Database(Protocol):
     def hears(self) -> bool:
         """Whether what others did up to a few seconds ago has been heard."""
 
+    def load(self) -> Load:
+        """How it takes what is asked of it."""
+
 
 class Coordinator:
     """One process's face of the exchange. Lives on one event loop."""
@@ -74,6 +78,7 @@ class Coordinator:
         self.board = Board()
         self.presence = Presence(rules)
         self.fleet = Fleet()
+        self.tally = Tally()
         self._keys = Keys()
         self._client_ids: dict[int, str] = {}
         self._job_waiters: dict[str, set[asyncio.Future[None]]] = {}
@@ -143,11 +148,16 @@ class Coordinator:
         """A read of any length, off the event loop."""
         return self._database.read(read)
 
+    def load(self) -> Load:
+        """How the database takes what is asked of it."""
+        return self._database.load()
+
     # -- events
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Let what has become durable take effect in memory."""
         now = self._clock()
+        self.tally.count(events)
         self.presence.forget(events)
         self.fleet.note(events)
         for event in events:

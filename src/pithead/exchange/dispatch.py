@@ -19,7 +19,7 @@ from pithead.core.leases import Standing
 from pithead.core.miners import Miner, billable_gpu_seconds
 from pithead.core.receipts import Receipt
 from pithead.exchange.blobs import Stored
-from pithead.exchange.events import JobChanged
+from pithead.exchange.events import JobChanged, LeaseLapsed
 from pithead.exchange.ports import Settlement, Signer, Tx
 from pithead.exchange.rules import Rules
 
@@ -230,7 +230,9 @@ def lapse(tx: Tx, now: float, rules: Rules, job: Job) -> Job:
     tx.end_attempt(job.seq, job.attempts, now, "lapsed")
     tx.count_ended(job.miner, "lapsed")
     tx.add_notice(job.miner, job.id, "lost", now)
-    return after_failure(tx, now, rules, job, "lapsed", "the miner was not heard of before its lease ran out")
+    after = after_failure(tx, now, rules, job, "lapsed", "the miner was not heard of before its lease ran out")
+    tx.emit(LeaseLapsed(job.seq))
+    return after
 
 
 def take_back(tx: Tx, now: float, rules: Rules, job: Job) -> Job:

@@ -26,4 +26,10 @@ class MinerChanged(msgspec.Struct, frozen=True):
     profile: bool = False
 
 
-Event = JobChanged | KeysChanged | MinerChanged
+class LeaseLapsed(msgspec.Struct, frozen=True):
+    """The job's change just before this one was a lapse."""
+
+    job: int
+
+
+Event = JobChanged | KeysChanged | MinerChanged | LeaseLapsed

@@ -325,6 +325,12 @@ class Tx(Protocol):
     def jobs_by_state(self) -> dict[str, int]:
         """How many unfinished jobs there are in each state."""
 
+    def held_by_state(self) -> dict[str, int]:
+        """How many jobs miners hold, in each state."""
+
+    def queue_by_model(self) -> list[tuple[str, str, int, float]]:
+        """For each gpu type and model that queued jobs ask for: how many they are, and when the first was submitted."""
+
     def queued_kinds(self, now: float) -> list[tuple[Kind, int]]:
         """The kinds of the queued jobs that are in no back-off, and how many there are of each."""
 

@@ -1,8 +1,10 @@
 """How a call of `wire.endpoints` becomes an ASGI application: read, authorise, decode, call one operation, encode."""
 
 import logging
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
+from time import perf_counter
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +16,7 @@ from pithead.exchange.coordinator import Coordinator
 from pithead.exchange.idempotency import Repeatable, once
 from pithead.exchange.ports import Tx
 from pithead.exchange.principals import Principal
+from pithead.exchange.tally import CALLS
 from pithead.http.decode import decode_body, header, parse_query, read_body
 from pithead.http.offers import Offers
 from pithead.http.pace import Pace
@@ -155,11 +158,13 @@ class _Endpoint:
         self._endpoint = endpoint
         self._handler = handler
         self._reads_json = endpoint.request is not None
+        self._times = services.coordinator.tally.call(endpoint.name)
+        self._waits = any(query.name == "wait" for query in endpoint.query)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._endpoint
-        _authorise(endpoint, scope)
+        endpoint, times, began = self._endpoint, self._times, perf_counter()
         try:
+            _authorise(endpoint, scope)
             call = Call(self._services, endpoint, scope, receive)
             raw = b""
             if self._reads_json:
@@ -177,16 +182,16 @@ class _Endpoint:
             else:
                 # It may refuse too, up to its first bytes.
                 await answer(scope, receive, send)
-        except errors.Invalid as refusal:
-            faults = [Fault(field=f.field, message=f.message) for f in refusal.faults]
-            raise HttpProblem(422, refusal.slug, refusal.title(), refusal.detail, errors=faults) from refusal
-        except errors.Refusal as refusal:
-            status = next(status for kind, status in _STATUS if isinstance(refusal, kind))
-            raise HttpProblem(status, refusal.slug, refusal.title(), refusal.detail) from refusal
-        except StoreError as error:
-            raise no_database(error) from error
-        except BlobError as error:
-            raise _no_blobs(error) from error
+            if not self._waits or "wait" not in call.query:
+                # `Histogram.add`, without the call.
+                took = perf_counter() - began
+                times.counts[bisect_left(CALLS, took)] += 1
+                times.sum += took
+        except Exception as error:
+            scope["state"]["call"] = endpoint.name
+            if (problem := _problem_of(error)) is None:
+                raise
+            raise problem from error
 
     async def _carry_out(self, call: Call, raw: bytes, operation: Operation) -> Any:
         """Run the operation; with an idempotency key once, however often it is asked for."""
@@ -203,6 +208,19 @@ class _Endpoint:
             return once(tx, now, request, lambda: (endpoint.status, encode(operation(tx, now))))
 
         return Ready(*await call.exchange.run(run))
+
+
+def _problem_of(error: Exception) -> HttpProblem | None:
+    """What is said of it over HTTP; nothing of what is a problem already, or was not foreseen."""
+    if isinstance(error, errors.Invalid):
+        faults = [Fault(field=f.field, message=f.message) for f in error.faults]
+        return HttpProblem(422, error.slug, error.title(), error.detail, errors=faults)
+    if isinstance(error, errors.Refusal):
+        status = next(status for kind, status in _STATUS if isinstance(error, kind))
+        return HttpProblem(status, error.slug, error.title(), error.detail)
+    if isinstance(error, StoreError):
+        return no_database(error)
+    return _no_blobs(error) if isinstance(error, BlobError) else None
 
 
 def _scope_of(call: Call, key: str) -> str:

@@ -13,7 +13,8 @@ from pithead.exchange.principals import Principal
 from pithead.http import admin, jobs, ledger, miners, payouts, why
 from pithead.http.api import Services, no_database, targets
 from pithead.http.limits import Counts
-from pithead.http.middleware import Keys, Problems, RateLimits, RequestId, Rule
+from pithead.http.metrics import Metrics
+from pithead.http.middleware import HttpProblem, Keys, Problems, RateLimits, RequestId, Rule
 from pithead.http.openapi import document
 from pithead.http.pace import Pace, job_operations
 from pithead.http.routing import Routes, Target
@@ -27,7 +28,8 @@ AUDIENCES = (miners, jobs, admin, ledger, payouts, why)
 #: What needs no key. `POST /v1/miners` is how one gets a key.
 _PUBLIC = frozenset(
     {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS if endpoint.audience == "public"}
-    | {("GET", "/openapi.json"), ("GET", "/")}
+    # Metrics have a token of their own, which is nobody's key.
+    | {("GET", "/openapi.json"), ("GET", "/"), ("GET", "/metrics")}
 )
 
 #: The ends of the paths that are job operations (`wire.endpoints` says the same; a test compares).
@@ -69,7 +71,9 @@ class Policies:
         return ()
 
 
-def build(services: Services, limits: Limits, counts: Counts, lifespan: Lifespan[Any] | None = None) -> ASGIApp:
+def build(
+    services: Services, limits: Limits, counts: Counts, metrics: Metrics, lifespan: Lifespan[Any] | None = None
+) -> ASGIApp:
     """The application."""
     services = msgspec.structs.replace(services, pace=Pace(limits, counts))
     openapi = document("Pithead", pithead.__version__)
@@ -85,6 +89,7 @@ def build(services: Services, limits: Limits, counts: Counts, lifespan: Lifespan
         *targets(services),
         Target("GET", "/openapi.json", _Plain(serve_openapi)),
         Target("GET", "/", _Plain(welcome)),
+        Target("GET", "/metrics", metrics),
     ]
     # Starlette's router knows all of it too: it answers HEAD, says which methods a path has, and runs the lifespan. It takes
     # the first that fits, so fixed paths go before those with parameters.
@@ -110,7 +115,12 @@ def build(services: Services, limits: Limits, counts: Counts, lifespan: Lifespan
         return looked_up(found) if isinstance(found, Awaitable) else found
 
     app = Keys(app, lookup, public=is_public)
-    return RequestId(Problems(app))
+    tally = services.coordinator.tally
+
+    def count(scope: Scope, problem: HttpProblem) -> None:
+        tally.problem(scope["state"].get("call", ""), problem.status, problem.slug)
+
+    return RequestId(Problems(app, count))
 
 
 class _Raising:

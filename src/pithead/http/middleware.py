@@ -85,10 +85,14 @@ class RequestId:
 
 
 class Problems:
-    """Turns what is raised behind it into problem+json; what nobody foresaw is logged and is a 500 without details."""
+    """Turns what is raised behind it into problem+json; what nobody foresaw is logged and is a 500 without details.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `on_problem` is told of each.
+    """
+
+    def __init__(self, app: ASGIApp, on_problem: Callable[[Scope, HttpProblem], None] | None = None) -> None:
         self._app = app
+        self._on_problem = on_problem
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -117,6 +121,8 @@ class Problems:
                 _log.exception("request %s (%s %s) failed", request_id, scope["method"], scope["path"])
                 detail = f"this is our fault, not yours; it is in the log under {request_id}"
                 problem = HttpProblem(500, "internal", "Something went wrong", detail)
+            if self._on_problem is not None:
+                self._on_problem(scope, problem)
             await send_problem(send, problem, request_id)
 
 

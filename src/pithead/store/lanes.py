@@ -29,6 +29,7 @@ from psycopg import errors
 from pithead.core.errors import Fault, Invalid
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
+from pithead.exchange.tally import BATCHES, COMMITS, Histogram
 from pithead.store.clock import DatabaseClock
 from pithead.store.errors import OutcomeUnknown, StoreError
 from pithead.store.notes import payloads_of
@@ -111,6 +112,8 @@ class Lanes:
         self._expiring = self._loop.call_later(1.0, self._expire)
         self.commits = 0
         self.operations = 0
+        self.batches = Histogram(BATCHES)
+        self.seconds = Histogram(COMMITS)
 
     def run(self, operation: Callable[[Tx], T]) -> "asyncio.Future[T]":
         """Queue `operation`; the future has its outcome once that is durable. Call from the event loop's thread."""
@@ -122,6 +125,11 @@ class Lanes:
                 self._queue.append(_Waiting(operation, future))
                 self._changed.notify()
         return future
+
+    @property
+    def waiting(self) -> int:
+        """How many operations wait for their turn."""
+        return len(self._queue)
 
     async def close(self) -> None:
         """Finish what is queued, and stop the lanes."""
@@ -161,8 +169,8 @@ class Lanes:
         self.answer(given_up)
         return left
 
-    def answer(self, batch: Sequence[_Waiting], *, committed: bool = False) -> None:
-        """Hand outcomes to those who wait. From any thread."""
+    def answer(self, batch: Sequence[_Waiting], *, committed: float | None = None) -> None:
+        """Hand outcomes to those who wait; with the seconds that their commit took. From any thread."""
         if batch:
             self._loop.call_soon_threadsafe(self._answer, batch, committed)
 
@@ -170,10 +178,12 @@ class Lanes:
         """Something may have happened that nobody was told of. From any thread."""
         self._loop.call_soon_threadsafe(self._on_doubt)
 
-    def _answer(self, batch: Sequence[_Waiting], committed: bool) -> None:
-        if committed:
+    def _answer(self, batch: Sequence[_Waiting], committed: float | None) -> None:
+        if committed is not None:
             self.commits += 1
             self.operations += len(batch)
+            self.batches.add(len(batch))
+            self.seconds.add(committed)
             events = [event for waiting in batch for event in waiting.events]
             if events:
                 self._on_events(events)
@@ -194,7 +204,7 @@ class Lanes:
                 late.append(self._queue.popleft())
         for waiting in late:
             waiting.failure = StoreError("the database does not answer, or not in time")
-        self._answer(late, False)
+        self._answer(late, None)
 
 
 class _Ran(NamedTuple):
@@ -244,9 +254,10 @@ class _Lane(threading.Thread):
             if self._lanes.postpone(batch, _why(error)) and not usable:
                 time.sleep(_RETRY_EVERY)
             return
+        began = time.monotonic()
         committed = self._commit(connection)
         if committed:
-            self._lanes.answer(ran.done, committed=True)
+            self._lanes.answer(ran.done, committed=time.monotonic() - began)
         elif committed is False:
             self._lanes.postpone(ran.done, "the commit failed")
         else:

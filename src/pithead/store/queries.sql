@@ -205,6 +205,17 @@ ORDER BY seq DESC LIMIT :limit
 -- How many unfinished jobs there are in each state.
 SELECT state, count(*) FROM jobs WHERE finished_at IS NULL GROUP BY state
 
+-- name: held_by_state
+-- How many jobs miners hold, by their state: what is queued is not looked at.
+SELECT state, count(*) FROM jobs WHERE lease_expires_at IS NOT NULL GROUP BY state
+
+-- name: queue_by_model
+-- How long the queue is for each gpu type and model, and when its oldest job was submitted: the index, and a job for each.
+SELECT queue.gpu_type, queue.model, queue.jobs, oldest.created_at
+FROM (SELECT gpu_type, model, count(*) AS jobs, min(seq) AS first FROM jobs WHERE state = 'queued'
+      GROUP BY gpu_type, model) AS queue
+JOIN jobs AS oldest ON oldest.seq = queue.first
+
 -- name: queued_kinds
 -- How many queued jobs there are of each kind, to set up the board at the start: read off the index alone.
 SELECT gpu_type, model, gpu_count, rate, count(*) FROM jobs WHERE state = 'queued'

@@ -14,6 +14,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from pithead.core.errors import Fault, Invalid
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
+from pithead.exchange.tally import Load
 from pithead.store.clock import DatabaseClock
 from pithead.store.errors import StoreError
 from pithead.store.lanes import Lanes
@@ -69,6 +70,12 @@ class Shared:
 
     def hears(self) -> bool:
         return self.listener.hears()
+
+    def load(self) -> Load:
+        lanes, pool = self.lanes, self._pool.get_stats()
+        size, idle = pool.get("pool_size", 0), pool.get("pool_available", 0)
+        connections = {"used": size - idle, "idle": idle, "waited_for": pool.get("requests_waiting", 0)}
+        return Load(lanes.batches, lanes.seconds, lanes.waiting, connections)
 
     def run(self, operation: Callable[[Tx], T]) -> Awaitable[T]:
         return self.lanes.run(operation)

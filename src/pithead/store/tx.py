@@ -326,6 +326,12 @@ class SqlTx(LedgerReads):
     def jobs_by_state(self) -> dict[str, int]:
         return dict(self._all("jobs_by_state"))
 
+    def held_by_state(self) -> dict[str, int]:
+        return dict(self._all("held_by_state"))
+
+    def queue_by_model(self) -> list[tuple[str, str, int, float]]:
+        return [tuple(row) for row in self._all("queue_by_model")]
+
     def queued_kinds(self, now: float) -> list[tuple[Kind, int]]:
         counts = {Kind(*kind): int(count) for *kind, count in self._all("queued_kinds")}
         for *kind, count in self._all("resting_kinds", now=now):
