@@ -165,6 +165,7 @@ SCANS: Final = {
     "extend_miners": "once, at the start",
     "ledger_sum": "the check of the ledger reads all of it",
     "ledger_extent": "likewise",
+    "census": "the miners and what they hold, when somebody asks why a job waits",
     "miners_due": "of the miners, while their payouts are due",
     # Of an index that holds unfinished jobs only:
     "jobs_by_state": "an operator's overview",
