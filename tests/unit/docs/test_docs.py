@@ -1,5 +1,6 @@
 """The documentation says what is so: made pages are fresh, links lead somewhere, commands and settings exist."""
 
+import json
 import re
 import shlex
 import tomllib
@@ -17,7 +18,12 @@ from pithead.cli.main import cli
 from pithead.settings import options
 
 ROOT = Path(__file__).parents[3]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "sdk" / "js" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 
 def name(page: Path) -> str:
@@ -93,6 +99,8 @@ def test_every_dependency_is_explained() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     extras = project["project"]["optional-dependencies"].values()
     lists = [project["project"]["dependencies"], *extras, *(_lines(file) for file in ("build.in", "model.in"))]
+    package = json.loads((ROOT / "sdk" / "js" / "package.json").read_text(encoding="utf-8"))
+    lists += [package["dependencies"], package["devDependencies"]]
     explained = set(re.findall(r"\*\*([\w.-]+)\*\*", (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")))
     named = {re.split(r"[^\w.-]", requirement)[0] for requirements in lists for requirement in requirements}
     assert explained == named

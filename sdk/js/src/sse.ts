@@ -1,0 +1,43 @@
+/** Server-sent events out of a `fetch` response: the WHATWG's format, which `EventSource` reads too but without a key. */
+
+export interface ServerSentEvent {
+  id: string;
+  event: string;
+  data: string;
+}
+
+/** The events of a body, as they come. */
+export async function* parse(body: ReadableStream<Uint8Array>): AsyncGenerator<ServerSentEvent> {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  let id = "";
+  let event = "";
+  let data: string[] = [];
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      text += decoder.decode(value, { stream: !done });
+      // A lone \r may be the first half of \r\n: the line ends when it is known which.
+      const lines = text.split(done ? /\r\n|\n|\r/ : /\r\n|\n|\r(?=[^])/);
+      text = lines.pop() ?? "";
+      for (const line of lines) {
+        if (line === "") {
+          if (data.length) yield { id, event: event || "message", data: data.join("\n") };
+          event = "";
+          data = [];
+          continue;
+        }
+        const colon = line.indexOf(":");
+        const field = colon < 0 ? line : line.slice(0, colon);
+        const content = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+        if (field === "data") data.push(content);
+        else if (field === "event") event = content;
+        else if (field === "id" && !content.includes("\0")) id = content;
+      }
+      if (done) return;
+    }
+  } finally {
+    await reader.cancel().catch(() => undefined);
+  }
+}

@@ -1,0 +1,89 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Pithead, BadAnswer, Unreachable } from "@pithead/client";
+
+const encoder = new TextEncoder();
+
+/** A body in these chunks; with `error`, it breaks off behind them. */
+function body(chunks, error) {
+  const left = [...chunks];
+  return new ReadableStream({
+    pull(controller) {
+      if (left.length) controller.enqueue(typeof left[0] === "string" ? encoder.encode(left.shift()) : left.shift());
+      else if (error) controller.error(error);
+      else controller.close();
+    },
+  });
+}
+
+function answering(...answers) {
+  const seen = [];
+  const fetch = async (request) => {
+    seen.push(request);
+    const answer = answers[Math.min(seen.length, answers.length) - 1];
+    return typeof answer === "function" ? answer() : answer;
+  };
+  return { lab: new Pithead({ url: "http://exchange.test", key: "key_x", fetch }), seen };
+}
+
+const streaming = { headers: { "content-type": "text/event-stream; charset=utf-8" } };
+const told = (id, status) => `id: ${id}\nevent: job\ndata: {"job_id":"job_1","status":"${status}"}\n\n`;
+
+async function all(events) {
+  const found = [];
+  for await (const event of events) found.push(event);
+  return found;
+}
+
+test("lines may end anyhow, and chunks anywhere", async () => {
+  const text = ': a comment\r\nid: 1\r\nevent: output\r\ndata: {"text":\r\ndata: "für alle"}\r\n\r\nretry: 5\r\r' + told(2, "completed");
+  const bytes = encoder.encode(text);
+  for (const size of [1, 2, 3, 7, 1000]) {
+    const chunks = [];
+    for (let at = 0; at < bytes.length; at += size) chunks.push(bytes.slice(at, at + size));
+    const { lab } = answering(new Response(body(chunks), streaming));
+    const found = await all(lab.events("job_1"));
+    assert.deepEqual(found[0], { id: "1", event: "output", data: { text: "für alle" } });
+    assert.equal(found[1].data.status, "completed");
+    assert.equal(found.length, 2);
+  }
+});
+
+test("an event that is not JSON is nothing of ours", async () => {
+  const { lab } = answering(new Response(body(["event: job\ndata: <html>\n\n"]), streaming));
+  await assert.rejects(all(lab.events("job_1")), BadAnswer);
+});
+
+test("a stream that breaks off is taken up where it was", async () => {
+  const { lab, seen } = answering(
+    new Response(body([told("a-1", "running")], new TypeError("terminated")), streaming),
+    new Response(body([told("a-2", "completed")]), streaming),
+  );
+  const found = await all(lab.events("job_1"));
+  assert.deepEqual(found.map((event) => event.id), ["a-1", "a-2"]);
+  assert.equal(seen[0].headers.get("last-event-id"), null);
+  assert.equal(seen[1].headers.get("last-event-id"), "a-1");
+  assert.equal(seen[1].headers.get("authorization"), "Bearer key_x");
+});
+
+test("it begins where it is told to, and ends where there is nothing more", async () => {
+  const { lab, seen } = answering(new Response(null, { status: 204 }));
+  assert.deepEqual(await all(lab.events("job_1", { lastEventId: "7" })), []);
+  assert.equal(seen[0].headers.get("last-event-id"), "7");
+});
+
+test("what is no stream is none", async () => {
+  const { lab } = answering(new Response("{}", { headers: { "content-type": "application/json" } }));
+  await assert.rejects(all(lab.events("job_1")), BadAnswer);
+});
+
+test("a caller who had enough is let go", async () => {
+  const stop = new AbortController();
+  const { lab } = answering(() => new Response(body([told("1", "running")], stop.signal.reason), streaming));
+  const events = lab.events("job_1", { signal: stop.signal });
+  assert.equal((await events.next()).value.id, "1");
+  stop.abort(new Error("enough"));
+  await assert.rejects(events.next(), /enough/);
+  assert(Unreachable.prototype instanceof Error);
+});

@@ -1,0 +1,128 @@
+"""The JavaScript SDK: built from the current OpenAPI document, tried on Node against a served coordinator, as its page says."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.http.server import OPERATOR_KEY, UNLIMITED, serve
+
+import pithead
+from pithead.client import AdminClient, Client, MinerClient
+from pithead.http.openapi import document
+
+ROOT: Final = Path(__file__).parents[2]
+SDK: Final = ROOT / "sdk" / "js"
+#: Seconds; npm has packages to fetch the first time.
+PATIENCE: Final = 240.0
+MODEL: Final = "smollm2-135m-instruct"
+
+
+def run(*command: str, folder: Path = SDK, **environment: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PITHEAD_")}
+    done = subprocess.run(
+        command, cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def package() -> Path:
+    run(sys.executable, str(ROOT / "sdk" / "build.py"), folder=ROOT)
+    return SDK
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serve(tmp_path_factory.mktemp("coordinator"), **UNLIMITED) as url:
+        yield url
+
+
+def test_its_types_are_those_of_the_api(package: Path) -> None:
+    """Every operation of the document is in what is shipped, and what is wrong does not compile."""
+    shipped = (package / "dist" / "api.d.ts").read_text(encoding="utf-8")
+    current = document("Pithead", pithead.__version__)
+    assert json.loads((package / "openapi.json").read_text(encoding="utf-8")) == json.loads(json.dumps(current))
+    operations = {call["operationId"] for calls in current["paths"].values() for call in calls.values()}
+    assert {name for name in operations if f"    {name}: {{" in shipped} == operations
+    run("npm", "run", "--silent", "check")
+
+
+def test_it_does_what_it_says_on_node(package: Path, url: str) -> None:
+    said = run("npm", "test", "--silent", PITHEAD_TEST_URL=url, PITHEAD_TEST_OPERATOR_KEY=OPERATOR_KEY)
+    assert int(re.findall(r"^# pass (\d+)$", said, re.MULTILINE)[0]) >= 17
+    assert re.findall(r"^# (?:skipped|todo) (\d+)$", said, re.MULTILINE) == ["0", "0"]
+
+
+@pytest.fixture
+def key(url: str) -> Iterator[str]:
+    """A client's, of an exchange where somebody works: each answer is the same."""
+    with AdminClient(url, OPERATOR_KEY) as operator:
+        key = operator.create_client("reader", 1).api_key
+    made = MinerClient.register(
+        url,
+        name="m",
+        gpu_type="cpu",
+        gpu_count=1,
+        location="here",
+        price_per_hour=0.01,
+        max_concurrent=4,
+        models=[MODEL],
+    )
+    stop = threading.Event()
+    with MinerClient(url, made.miner_id, made.api_key) as miner:
+        miner.heartbeat()
+        worker = threading.Thread(target=_work, args=(miner, stop))
+        worker.start()
+        yield key
+        stop.set()
+        # Wakes it: there is something to be had once more.
+        with Client(url, key) as client:
+            client.submit(MODEL, {}, price="0.01", estimated_time=1)
+        worker.join(timeout=30)
+        assert not worker.is_alive()
+
+
+def _work(miner: MinerClient, stop: threading.Event) -> None:
+    while True:
+        for job in miner.available(wait=30).jobs:
+            miner.accept(job.job_id)
+            miner.upload(job.job_id, b"Red, yellow and blue.")
+            miner.complete(job.job_id, "sha256:" + sha256(b"Red, yellow and blue.").hexdigest())
+        if stop.is_set():
+            return
+
+
+def test_what_its_page_shows_is_run_as_it_stands(package: Path, url: str, key: str, tmp_path: Path) -> None:
+    text = (package / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```js\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    folder = tmp_path / "node_modules" / "@pithead"
+    folder.mkdir(parents=True)
+    (folder / "client").symlink_to(package)
+    said = []
+    for number, block in enumerate(blocks):
+        program = tmp_path / f"block{number}.mjs"
+        program.write_text(block, encoding="utf-8")
+        said.append(run("node", program.name, folder=tmp_path, PITHEAD_URL=url, PITHEAD_KEY=key).splitlines())
+    assert said == [
+        ["completed Red, yellow and blue.", "0.99 left"],
+        [f"{n} {word} completed 21" for n, word in enumerate(("one", "two", "three"))],
+        ["4 completed"],
+    ]
+
+
+def test_the_lock_names_no_registry() -> None:
+    lock = json.loads((SDK / "package-lock.json").read_text(encoding="utf-8"))
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert packages
+    assert all(package["integrity"].startswith("sha512-") for package in packages.values())
+    assert not any("resolved" in package for package in packages.values())
+    assert "omit-lockfile-registry-resolved=true" in (SDK / ".npmrc").read_text(encoding="utf-8")
