@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import sys
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from typing import Any, BinaryIO, TextIO
 import click
 import msgspec
 
-from pithead.cli.output import clean, emit, facts, fail, moment, table, wants_json
+from pithead.cli.mapping import map_
+from pithead.cli.output import clean, emit, facts, fail, moment, result_as_json, table, wants_json
 from pithead.cli.profiles import Connection, command, connection, connection_options
 from pithead.cli.why import show_job_why
 from pithead.client import TERMINAL, AsyncClient, JobOptions, WaitTimeout
@@ -32,6 +32,9 @@ _Told = Callable[[JobView], object] | None
 @connection_options
 def job() -> None:
     """Submit jobs, wait for them, fetch results."""
+
+
+job.add_command(map_)
 
 
 # ---- submit
@@ -90,7 +93,7 @@ def submit(
                 emit(view, lambda: None)
             fail(f"{_ended(view)}; see 'pithead job status {view.job_id}'", 1)
         data = client.result(view.job_id) if view.result_size is not None else None
-    emit(msgspec.to_builtins(view, builtin_types=[Decimal]) | _as_json(data), lambda: _print(data))
+    emit(msgspec.to_builtins(view, builtin_types=[Decimal]) | result_as_json(data), lambda: _print(data))
 
 
 def _warn(warning: str | None) -> None:
@@ -297,7 +300,7 @@ def result(job_id: str, output: Path | None) -> None:
     with connection().client() as client:
         if output is None:
             data = client.result(job_id)
-            emit({"job_id": job_id} | _as_json(data), lambda: _print(data))
+            emit({"job_id": job_id} | result_as_json(data), lambda: _print(data))
             return
         client.download(job_id, output)
     with output.open("rb") as file:
@@ -315,18 +318,3 @@ def _print(data: bytes | None) -> None:
     if sys.stdout.isatty() and not data.endswith(b"\n"):
         out.write(b"\n")
     out.flush()
-
-
-def _as_json(data: bytes | None) -> dict[str, Any]:
-    """A result for a JSON document: as JSON if it is some, else as text, else in base64; `result_encoding` says which."""
-    if data is None:
-        return {"result": None, "result_encoding": None}
-    try:
-        msgspec.json.decode(data)
-        return {"result": msgspec.Raw(data), "result_encoding": "json"}
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        pass
-    try:
-        return {"result": data.decode(), "result_encoding": "text"}
-    except UnicodeDecodeError:
-        return {"result": base64.b64encode(data).decode(), "result_encoding": "base64"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -12,8 +11,9 @@ import msgspec
 
 from pithead.cli.output import emit, fail, moment, table, wants_json
 from pithead.cli.profiles import command, connection, connection_options
+from pithead.cli.progress import Steps
 from pithead.wire import tables
-from pithead.wire.ledger import CheckProgress, LedgerCheck, LedgerEntry, TransferView
+from pithead.wire.ledger import LedgerCheck, LedgerEntry, TransferView
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -102,8 +102,8 @@ def list_ledger(account: str | None, held: bool, limit: int | None, as_csv: bool
 @command(ledger)
 def check() -> None:
     """Prove the whole history: every balance, every job's price, every miner's earnings. Ends with 1 if something is wrong."""
-    with connection().admin() as operator, _Teller() as told:
-        found = operator.check_ledger(None if wants_json() else told)
+    with connection().admin() as operator, Steps() as told:
+        found = operator.check_ledger(None if wants_json() else lambda step: told(step.part, step.done, step.total))
     emit(found, lambda: _show_check(found))
     if not found.sound:
         fail(f"the ledger has {found.faulty} faults; the first is of {_where(found)}", 1)
@@ -121,37 +121,3 @@ def _show_check(found: LedgerCheck) -> None:
         return
     table(("WHAT", "WHICH", "FAULT"), ((one.kind, one.subject, one.message) for one in found.faults))
     click.echo(f"Looked at {looked}.")
-
-
-class _Teller:
-    """How far the check is: a moving line on a terminal, now and then a line elsewhere; on standard error."""
-
-    def __init__(self) -> None:
-        self._progress: Any = None
-        self._tasks: dict[str, Any] = {}
-        self._tenths: dict[str, int] = {}
-
-    def __enter__(self) -> _Teller:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._progress = Progress(console=Console(stderr=True), transient=True)
-            self._progress.start()
-        return self
-
-    def __call__(self, step: CheckProgress) -> None:
-        if self._progress is not None:
-            if step.part not in self._tasks:
-                self._tasks[step.part] = self._progress.add_task(step.part, total=step.total)
-            self._progress.update(self._tasks[step.part], completed=step.done)
-            return
-        # In a log, no more than a line for every tenth.
-        tenth = 10 * step.done // max(1, step.total)
-        if tenth > self._tenths.get(step.part, 0):
-            self._tenths[step.part] = tenth
-            click.echo(f"{step.part}: {step.done} of {step.total}", err=True)
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()

@@ -13,6 +13,7 @@ done, with one line on stderr; 130 interrupted.
 
 from __future__ import annotations
 
+import base64
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -128,6 +129,21 @@ def word(value: object) -> str:
 def moment(at: float | None) -> str | None:
     """An instant (seconds since the epoch) in local time, to the second."""
     return None if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def result_as_json(data: bytes | None) -> dict[str, Any]:
+    """A result for a JSON document: as JSON if it is some, else as text, else in base64; `result_encoding` says which."""
+    if data is None:
+        return {"result": None, "result_encoding": None}
+    try:
+        msgspec.json.decode(data)
+        return {"result": msgspec.Raw(data), "result_encoding": "json"}
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    try:
+        return {"result": data.decode(), "result_encoding": "text"}
+    except UnicodeDecodeError:
+        return {"result": base64.b64encode(data).decode(), "result_encoding": "base64"}
 
 
 _STYLES = {

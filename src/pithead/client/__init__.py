@@ -21,6 +21,7 @@ from pithead.client.errors import (
     Forbidden,
     Gone,
     Invalid,
+    JobFailed,
     Misused,
     NotFound,
     PaymentRequired,
@@ -30,6 +31,8 @@ from pithead.client.errors import (
     Unreachable,
     WaitTimeout,
 )
+from pithead.client.executor import PitheadExecutor
+from pithead.client.mapping import Mapped
 from pithead.client.receipts import verify as verify_receipt
 from pithead.client.sync import Client, MinerClient
 from pithead.client.watch import TERMINAL
@@ -47,13 +50,16 @@ __all__ = [
     "Forbidden",
     "Gone",
     "Invalid",
+    "JobFailed",
     "JobOptions",
+    "Mapped",
     "MinerClient",
     "MinerOptions",
     "Misused",
     "NotFound",
     "PaymentRequired",
     "PitheadError",
+    "PitheadExecutor",
     "Price",
     "RateLimited",
     "Unauthorized",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -15,6 +16,8 @@ from pithead.client import calls
 from pithead.client.calls import JobOptions, MinerOptions, Price
 from pithead.client.drivers import AsyncDriver
 from pithead.client.environment import given
+from pithead.client.errors import PitheadError
+from pithead.client.mapping import Ahead, Mapped
 from pithead.client.results import Part
 from pithead.client.watch import Watch
 from pithead.wire.jobs import ClientView, JobPage, JobView, SubmitJob, Submitted, SubmittedBatch
@@ -153,6 +156,44 @@ class AsyncClient(Keyed):
     async def result(self, job_id: str) -> bytes:
         """The bytes of the result, checked against their digest. Raises `Corrupted`; `Conflict` while there is none."""
         return await self._run(calls.result(job_id))
+
+    async def map(
+        self,
+        model: str,
+        inputs: Iterable[Any],
+        *,
+        price: Price,
+        in_flight: int = 32,
+        idempotency_key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> AsyncIterator[Mapped]:
+        """Have every input worked on, and give what came of each, in the order of the inputs.
+
+        Up to `in_flight` jobs are submitted ahead of the one whose result is given next; inputs are taken as they are
+        needed. A job that was not completed is given too: look at `completed`. Where the caller stops early, what is
+        still on its way is cancelled. With an `idempotency_key`, which is to be no other caller's, it is left to run:
+        the same inputs, mapped again with it, are the same jobs. Raises what `submit` raises.
+        """
+        ahead = Ahead(inputs, in_flight, idempotency_key)
+        try:
+            while True:
+                while (following := ahead.next_input()) is not None:
+                    work, key = following
+                    ahead.submitted(
+                        (await self.submit(model, work, price=price, idempotency_key=key, **options)).job_id
+                    )
+                oldest = ahead.oldest()
+                if oldest is None:
+                    return
+                index, job_id = oldest
+                job = await self.wait(job_id)
+                data = await self.result(job_id) if job.status == "completed" and job.result_size is not None else None
+                ahead.given()
+                yield Mapped(index=index, job=job, data=data)
+        finally:
+            for job_id in ahead.given_up():
+                with contextlib.suppress(PitheadError):
+                    await self.cancel(job_id)
 
     async def download(self, job_id: str, path: str | os.PathLike[str]) -> Path:
         """The result into a file, which appears at `path` only once it is whole and checked."""

@@ -57,6 +57,21 @@ class WaitTimeout(PitheadError):
     job: JobView
 
 
+class JobFailed(PitheadError):
+    """{job_id} {ended}; there is no result
+
+    `job` is the job as it ended.
+    """
+
+    job: JobView
+    job_id: str
+
+    def __init__(self, job: JobView) -> None:
+        why = f" ({job.failure.kind}: {job.failure.reason})" if job.failure else ""
+        ended = "was completed by its hash alone" if job.status == "completed" else f"is {job.status}{why}"
+        super().__init__(job=job, job_id=job.job_id, ended=ended)
+
+
 class ApiError(PitheadError):
     """the coordinator answered {status}: {detail}
 

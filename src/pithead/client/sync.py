@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +15,8 @@ from pithead.client import calls
 from pithead.client.calls import JobOptions, MinerOptions, Price
 from pithead.client.drivers import SyncDriver
 from pithead.client.environment import given
+from pithead.client.errors import PitheadError
+from pithead.client.mapping import Ahead, Mapped
 from pithead.client.results import Part
 from pithead.client.watch import Watch
 from pithead.wire.jobs import ClientView, JobPage, JobView, SubmitJob, Submitted, SubmittedBatch
@@ -151,6 +154,42 @@ class Client(Keyed):
     def result(self, job_id: str) -> bytes:
         """The bytes of the result, checked against their digest. Raises `Corrupted`; `Conflict` while there is none."""
         return self._run(calls.result(job_id))
+
+    def map(
+        self,
+        model: str,
+        inputs: Iterable[Any],
+        *,
+        price: Price,
+        in_flight: int = 32,
+        idempotency_key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Iterator[Mapped]:
+        """Have every input worked on, and give what came of each, in the order of the inputs.
+
+        Up to `in_flight` jobs are submitted ahead of the one whose result is given next; inputs are taken as they are
+        needed. A job that was not completed is given too: look at `completed`. Where the caller stops early, what is
+        still on its way is cancelled. With an `idempotency_key`, which is to be no other caller's, it is left to run:
+        the same inputs, mapped again with it, are the same jobs. Raises what `submit` raises.
+        """
+        ahead = Ahead(inputs, in_flight, idempotency_key)
+        try:
+            while True:
+                while (following := ahead.next_input()) is not None:
+                    work, key = following
+                    ahead.submitted((self.submit(model, work, price=price, idempotency_key=key, **options)).job_id)
+                oldest = ahead.oldest()
+                if oldest is None:
+                    return
+                index, job_id = oldest
+                job = self.wait(job_id)
+                data = self.result(job_id) if job.status == "completed" and job.result_size is not None else None
+                ahead.given()
+                yield Mapped(index=index, job=job, data=data)
+        finally:
+            for job_id in ahead.given_up():
+                with contextlib.suppress(PitheadError):
+                    self.cancel(job_id)
 
     def download(self, job_id: str, path: str | os.PathLike[str]) -> Path:
         """The result into a file, which appears at `path` only once it is whole and checked."""
