@@ -88,6 +88,8 @@ def rules_of(settings: Settings) -> Rules:
         keep_answers=_a_day_or_more(settings.retention.idempotency),
         keep_results=settings.retention.results,
         keep_jobs=settings.retention.jobs,
+        keep_files=settings.retention.files,
+        file_quota=settings.files.quota,
     )
 
 
@@ -190,7 +192,12 @@ class Application:
         self._limiter = limiter_of(settings)
         http = settings.http
         services = Services(
-            self.coordinator, self.blobs, http.max_body_bytes, http.max_result_bytes, http.upload_silence
+            self.coordinator,
+            self.blobs,
+            http.max_body_bytes,
+            http.max_result_bytes,
+            http.upload_silence,
+            settings.files.max_bytes,
         )
         metrics = Metrics(self.coordinator, settings.metrics.token, "postgresql" if settings.database else "sqlite")
         self._app: ASGIApp = build(services, settings.rate_limits, self._limiter, metrics)

@@ -184,11 +184,11 @@ class _Names:
         """Nothing is sealed any more."""
         self._store.write(lambda tx: tx.delete_data_keys())
 
-    def has(self, job_id: str, blob: str) -> bool:
-        return self._store.write(lambda tx: tx.names_blob(job_id, blob))
+    def has(self, owner: str, blob: str) -> bool:
+        return self._store.write(lambda tx: tx.names_blob(owner, blob))
 
-    def change(self, job_id: str, before: str, after: str) -> None:
-        self._store.write(lambda tx: tx.rename_blob(job_id, before, after))
+    def change(self, owner: str, before: str, after: str) -> None:
+        self._store.write(lambda tx: tx.rename_blob(owner, before, after))
 
 
 @contextmanager

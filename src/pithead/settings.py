@@ -98,6 +98,14 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     results: Annotated[
         float, _about("Seconds from its completion for which the bytes of a job's result are kept.", ge=0)
     ] = 0.0
+    files: Annotated[
+        float,
+        _about(
+            "Seconds for which an input file is kept since its client last uploaded it or named it in a job. One that an "
+            "unfinished job needs is kept in any case.",
+            ge=0,
+        ),
+    ] = 2_592_000.0
     jobs: Annotated[
         float,
         _about(
@@ -159,6 +167,15 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
+class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The files that clients upload for their jobs."""
+
+    max_bytes: Annotated[int, _about("The largest input file that is taken.", ge=1)] = 10_737_418_240
+    quota: Annotated[int, _about("Bytes of input files that one client may have; 0 is any number.", ge=0)] = (
+        107_374_182_400
+    )
+
+
 class S3(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where an `s3://` blob store is, if not at Amazon. What is empty is taken from the environment (`AWS_…`)."""
 
@@ -212,7 +229,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     blob_store: Annotated[
         str,
         _about(
-            "Where the bytes of results are kept: a folder, `s3://bucket/prefix`, `gs://bucket/prefix` or "
+            "Where the bytes of results and input files are kept: a folder, `s3://bucket/prefix`, `gs://bucket/prefix` or "
             "`az://container/prefix`; empty for `results` in the data folder."
         ),
     ] = ""
@@ -237,6 +254,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     http: Http = Http()
     metrics: Metrics = Metrics()
     results: Results = Results()
+    files: Files = Files()
     s3: S3 = S3()
 
     @property

@@ -41,7 +41,7 @@ def test_a_job_comes_back_as_it_was_stored(tx: Tx) -> None:
 def test_the_input_is_kept_byte_for_byte(tx: Tx) -> None:
     body = b'  {"b":1,"a":[1.50,-0,1e3],"c":"\xc3\xa9"} '
     made = job(tx, client(tx), body=body)
-    assert tx.job_input(made.seq) == body
+    assert tx.job_work(made.seq) == (body, None)
 
 
 def test_jobs_are_numbered_in_the_order_of_their_submission(tx: Tx) -> None:

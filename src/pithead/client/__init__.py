@@ -18,6 +18,7 @@ from pithead.client.errors import (
     BadAnswer,
     Conflict,
     Corrupted,
+    FileCorrupted,
     Forbidden,
     Gone,
     Invalid,
@@ -32,6 +33,7 @@ from pithead.client.errors import (
     WaitTimeout,
 )
 from pithead.client.executor import PitheadExecutor
+from pithead.client.files import Files, Rest
 from pithead.client.mapping import Mapped
 from pithead.client.receipts import verify as verify_receipt
 from pithead.client.sync import Client, MinerClient
@@ -47,6 +49,8 @@ __all__ = [
     "Client",
     "Conflict",
     "Corrupted",
+    "FileCorrupted",
+    "Files",
     "Forbidden",
     "Gone",
     "Invalid",
@@ -62,6 +66,7 @@ __all__ = [
     "PitheadExecutor",
     "Price",
     "RateLimited",
+    "Rest",
     "Unauthorized",
     "Unreachable",
     "WaitTimeout",

@@ -14,6 +14,7 @@ import msgspec
 
 from pithead.client.core import Call, Reply, as_json
 from pithead.client.errors import Misused
+from pithead.client.files import Rest, Uploading
 from pithead.client.results import Part, verified
 from pithead.wire import jobs, ledger, miners, payouts, why
 from pithead.wire.base import encode
@@ -27,6 +28,9 @@ Price = int | float | str | Decimal
 _ENDPOINTS: Final = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 #: A result of this many bytes or more is gone on with after its upload broke off; a smaller one is sent again.
 RESUME_FROM: Final = 8 << 20
+
+#: A file of this many bytes or more is not sent before it is known whether it is there.
+ASK_FROM: Final = 64 << 10
 
 #: A result's digest is of the bytes as the miner sent them: nobody may compress them on the way.
 _AS_THEY_ARE: Final = {"Accept-Encoding": "identity"}
@@ -51,6 +55,10 @@ class JobOptions(TypedDict, total=False):
     max_attempts: int | None
     #: The bytes of the result must arrive, not just their hash. The SDK's default is true.
     require_result: bool
+    #: Files that are there already, by the names that the job gives them; `submit(…, files=…)` uploads what is not.
+    input_files: list[jobs.InputFile]
+    #: What the job is to be held to; see `pithead.wire.jobs.AskedLimits`, or the same as a mapping.
+    limits: jobs.AskedLimits | Mapping[str, Any] | None
 
 
 class MinerOptions(TypedDict, total=False):
@@ -143,7 +151,9 @@ def _raw(value: Any) -> msgspec.Raw:
 def job_request(model: str, input: Any, price: Price, **options: Unpack[JobOptions]) -> jobs.SubmitJob:
     """A job to submit. `input` is any JSON value, or `msgspec.Raw` to be sent as it is."""
     options.setdefault("require_result", True)
-    return jobs.SubmitJob(model=model, input=_raw(input), price=exact(price), **options)
+    if isinstance(limits := options.get("limits"), Mapping):
+        options["limits"] = jobs.AskedLimits(**limits)
+    return jobs.SubmitJob(model=model, input=_raw(input), price=exact(price), **options)  # type: ignore[arg-type]
 
 
 def submit(job: jobs.SubmitJob, idempotency_key: str | None) -> Call[jobs.Submitted]:
@@ -191,6 +201,38 @@ def result(job_id: str) -> Call[bytes]:
 def download(part: Part) -> Call[Path]:
     """The bytes into a file, checked before it gets its name."""
     return replace(make(part.finish, "get_result", headers=_AS_THEY_ARE, job_id=part.job_id), sink=part)
+
+
+def upload_file(sha256: str, data: bytes | Path, name: str, told: Uploading | None) -> Call[jobs.FileView]:
+    """A file; of a large one what is there already, if not all of it, is not sent again."""
+    headers = {"Content-Type": "application/octet-stream"}
+    call = answered(jobs.FileView, "upload_file", body=data, headers=headers, sha256=sha256)
+    size = data.stat().st_size if isinstance(data, Path) else len(data)
+    sent = None if told is None else lambda position: told(name, position, size)
+    return replace(call, sent=sent, resume=file_state(sha256) if size >= ASK_FROM else None)
+
+
+def file_state(sha256: str) -> Call[jobs.FileState]:
+    return answered(jobs.FileState, "file_state", sha256=sha256)
+
+
+def list_files(limit: int | None, cursor: str | None) -> Call[jobs.FilePage]:
+    return answered(jobs.FilePage, "list_files", query={"limit": limit, "cursor": cursor})
+
+
+def delete_file(sha256: str) -> Call[jobs.FileView]:
+    return answered(jobs.FileView, "delete_file", sha256=sha256)
+
+
+def download_file(rest: Rest) -> Call[int]:
+    """The bytes of one's own file; how many they are."""
+    return replace(make(rest.finish, "get_file", headers=_AS_THEY_ARE, sha256=rest.sha256), sink=rest)
+
+
+def with_files(job: jobs.SubmitJob, hashes: Mapping[str, str]) -> jobs.SubmitJob:
+    """The job with these files, hashes by name, beside those that it names already."""
+    more = [jobs.InputFile(name=name, sha256=sha256) for name, sha256 in hashes.items()]
+    return msgspec.structs.replace(job, input_files=[*(job.input_files or ()), *more]) if more else job
 
 
 def me() -> Call[jobs.ClientView]:
@@ -286,6 +328,13 @@ def upload(miner_id: str, job_id: str, data: bytes | Path, token: str | None) ->
 
 def upload_state(miner_id: str, job_id: str, token: str | None) -> Call[miners.UploadState]:
     return answered(miners.UploadState, "upload_state", headers=_lease(token), miner_id=miner_id, job_id=job_id)
+
+
+def fetch_input(miner_id: str, job_id: str, rest: Rest, token: str | None) -> Call[int]:
+    """The bytes of an input file of a job; how many they are."""
+    headers = {**_AS_THEY_ARE, **_lease(token)}
+    call = make(rest.finish, "get_input_file", headers=headers, miner_id=miner_id, job_id=job_id, sha256=rest.sha256)
+    return replace(call, sink=rest)
 
 
 def stats(miner_id: str) -> Call[miners.Stats]:

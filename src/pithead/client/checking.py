@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -19,7 +19,11 @@ class Checking:
         self._rest = b""
         self._last = b""
 
-    def begin(self) -> None:
+    def headers(self) -> Mapping[str, str]:
+        """It is asked for as a whole."""
+        return {}
+
+    def begin(self, status: int) -> None:
         """Start anew."""
         self._rest = self._last = b""
 

@@ -25,9 +25,12 @@ _OVERLOADED: Final = (502, 503, 504)
 
 
 class Sink(Protocol):
-    """Takes the body of a good answer. `begin` starts anew: an attempt before may have left some bytes."""
+    """Takes the body of a good answer. Before each attempt it may ask for a part (`headers`), and then hears the status:
+    206 is that part, anything else the whole, and what an attempt before left is to go.
+    """
 
-    def begin(self) -> None: ...
+    def headers(self) -> Mapping[str, str]: ...
+    def begin(self, status: int) -> None: ...
     def write(self, chunk: bytes, /) -> object: ...
 
 
@@ -68,6 +71,8 @@ class Call(Generic[T]):
     #: Seconds for retries, where less than the client's own.
     retry_for: float | None = None
     sink: Sink | None = None
+    #: Told how many bytes of a file's body went out, those that were there before included.
+    sent: Callable[[int], object] | None = None
 
 
 def resumed(call: Call[T], outcome: Outcome) -> Call[T]:

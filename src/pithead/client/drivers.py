@@ -31,6 +31,8 @@ def _headers(key: str | None) -> dict[str, str]:
 def _request(call: Call[Any], timeout: float) -> dict[str, Any]:
     """What both kinds of httpx client are asked for."""
     headers = dict(call.headers)
+    if call.sink is not None:
+        headers |= call.sink.headers()
     if isinstance(call.body, Path):
         headers["Content-Length"] = str(call.body.stat().st_size - call.offset)
     limits = httpx.Timeout(timeout, read=timeout + call.hold)
@@ -81,12 +83,12 @@ class SyncDriver:
     def _attempt(self, call: Call[Any]) -> Outcome:
         if call.resume is not None:
             call = core.resumed(call, self._attempt(call.resume))
-        content = _file(call.body, call.offset) if isinstance(call.body, Path) else _rest(call)
+        content = _file(call.body, call) if isinstance(call.body, Path) else _rest(call)
         try:
             with self._http.stream(content=content, **_request(call, self._timeout)) as response:
                 if call.sink is None or not response.is_success:
                     return _reply(response, response.read())
-                call.sink.begin()
+                call.sink.begin(response.status_code)
                 for chunk in response.iter_bytes(_CHUNK):
                     call.sink.write(chunk)
                 return _reply(response, b"")
@@ -138,12 +140,12 @@ class AsyncDriver:
     async def _attempt(self, call: Call[Any]) -> Outcome:
         if call.resume is not None:
             call = core.resumed(call, await self._attempt(call.resume))
-        content = _file_async(call.body, call.offset) if isinstance(call.body, Path) else _rest(call)
+        content = _file_async(call.body, call) if isinstance(call.body, Path) else _rest(call)
         try:
             async with self._http.stream(content=content, **_request(call, self._timeout)) as response:
                 if call.sink is None or not response.is_success:
                     return _reply(response, await response.aread())
-                call.sink.begin()
+                call.sink.begin(response.status_code)
                 async for chunk in response.aiter_bytes(_CHUNK):
                     await asyncio.to_thread(call.sink.write, chunk)
                 return _reply(response, b"")
@@ -167,18 +169,22 @@ def _rest(call: Call[Any]) -> bytes | None:
     return call.body[call.offset :] if isinstance(call.body, bytes) else None
 
 
-def _file(path: Path, offset: int) -> Iterator[bytes]:
+def _file(path: Path, call: Call[Any]) -> Iterator[bytes]:
     with path.open("rb") as file:
-        file.seek(offset)
+        file.seek(call.offset)
         while chunk := file.read(_CHUNK):
             yield chunk
+            if call.sent is not None:
+                call.sent(file.tell())
 
 
-async def _file_async(path: Path, offset: int) -> AsyncIterator[bytes]:
+async def _file_async(path: Path, call: Call[Any]) -> AsyncIterator[bytes]:
     file = await asyncio.to_thread(path.open, "rb")
     try:
-        file.seek(offset)
+        file.seek(call.offset)
         while chunk := await asyncio.to_thread(file.read, _CHUNK):
             yield chunk
+            if call.sent is not None:
+                call.sent(file.tell())
     finally:
         file.close()

@@ -45,6 +45,13 @@ class Corrupted(PitheadError):
     why: str
 
 
+class FileCorrupted(PitheadError):
+    """the file {sha256} arrived damaged ({why}); fetch it again"""
+
+    sha256: str
+    why: str
+
+
 class WaitTimeout(PitheadError):
     """{job_id} is still {status} after {waited:g} s; wait again, or cancel it
 

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -52,7 +52,11 @@ class Part:
         self._file: BinaryIO = self._temporary.open("xb")
         self._hash = hashlib.sha256()
 
-    def begin(self) -> None:
+    def headers(self) -> Mapping[str, str]:
+        """It is asked for as a whole."""
+        return {}
+
+    def begin(self, status: int) -> None:
         """Start anew: the attempt before may have left some bytes."""
         self._file.seek(0)
         self._file.truncate()

@@ -16,10 +16,21 @@ from pithead.client.calls import JobOptions, MinerOptions, Price
 from pithead.client.drivers import SyncDriver
 from pithead.client.environment import given
 from pithead.client.errors import PitheadError
+from pithead.client.files import Files, Place, Rest, Uploading, digest_of, named, there
 from pithead.client.mapping import Ahead, Mapped
 from pithead.client.results import Part
 from pithead.client.watch import Watch
-from pithead.wire.jobs import ClientView, JobPage, JobView, SubmitJob, Submitted, SubmittedBatch
+from pithead.wire.jobs import (
+    ClientView,
+    FilePage,
+    FileState,
+    FileView,
+    JobPage,
+    JobView,
+    SubmitJob,
+    Submitted,
+    SubmittedBatch,
+)
 from pithead.wire.ledger import Earnings, EarningsBy, LedgerEntry, Statement
 from pithead.wire.miners import (
     Assignment,
@@ -90,11 +101,52 @@ class Client(Keyed):
         input: Any,
         *,
         price: Price,
+        files: Files | None = None,
+        on_upload: Uploading | None = None,
         idempotency_key: str | None = None,
         **options: Unpack[JobOptions],
     ) -> Submitted:
-        """Submit a job; `input` is any JSON value. With an `idempotency_key` of your own, submitting again gives the same job."""
-        return self._run(calls.submit(calls.job_request(model, input, price, **options), idempotency_key))
+        """Submit a job; `input` is any JSON value. With an `idempotency_key` of your own, submitting again gives the same job.
+
+        `files`: paths, each a file of the job under its own name, or paths by the names that the job is to give them.
+        Those that the account does not have are uploaded first; `on_upload` is told of it.
+        """
+        job, hashes = calls.job_request(model, input, price, **options), dict[str, str]()
+        for name, path in named(files).items():
+            hashes[name] = (self._upload(name, path, on_upload)).sha256
+        return self._run(calls.submit(calls.with_files(job, hashes), idempotency_key))
+
+    def _upload(self, name: str, data: bytes | Path, told: Uploading | None) -> FileView:
+        sha256 = digest_of(data)
+        return self._run(calls.upload_file(sha256, data, name, told))
+
+    def upload_file(self, data: bytes | str | os.PathLike[str], *, on_upload: Uploading | None = None) -> FileView:
+        """Upload a file, given as bytes or by its path, for jobs to name by its hash. What is there is not sent again."""
+        given = data if isinstance(data, bytes) else there(data)
+        return self._upload("" if isinstance(given, bytes) else given.name, given, on_upload)
+
+    def file_state(self, sha256: str) -> FileState:
+        """Whether the account has the file, or how much of it."""
+        return self._run(calls.file_state(sha256))
+
+    def files(self, *, limit: int | None = None, cursor: str | None = None) -> FilePage:
+        """A page of the account's files, the newest first."""
+        return self._run(calls.list_files(limit, cursor))
+
+    def iter_files(self, *, page_size: int = 200) -> Iterator[FileView]:
+        """All of the account's files, the newest first, fetched as they are asked for."""
+        for page in pages(lambda cursor: self.files(limit=page_size, cursor=cursor)):
+            yield from page.files
+
+    def download_file(self, sha256: str, path: str | os.PathLike[str]) -> Path:
+        """The account's file to a path, where it appears only once it is whole and checked. Raises `FileCorrupted`."""
+        with Place(path) as place:
+            self._run(calls.download_file(Rest(sha256, place.file)))
+            return place.settle()
+
+    def delete_file(self, sha256: str) -> FileView:
+        """Delete the account's file. Raises `Conflict` while an unfinished job needs it."""
+        return self._run(calls.delete_file(sha256))
 
     def submit_batch(
         self, batch: Iterable[SubmitJob | Mapping[str, Any]], *, idempotency_key: str | None = None
@@ -307,6 +359,13 @@ class MinerClient(SyncDriver):
     def upload_state(self, job_id: str, lease_token: str | None = None) -> UploadState:
         """How far the upload of a result is."""
         return self._run(calls.upload_state(self.miner_id, job_id, lease_token))
+
+    def fetch_input(self, job_id: str, rest: Rest, lease_token: str | None = None) -> int:
+        """An input file of a job into the open file of `rest`, from where that ends; how many bytes it has in all.
+
+        Raises `FileCorrupted`; `NotFound` and `Conflict` where the job is not held.
+        """
+        return self._run(calls.fetch_input(self.miner_id, job_id, rest, lease_token))
 
     def stats(self) -> Stats:
         """What the miner has done and earned."""

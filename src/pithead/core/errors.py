@@ -74,6 +74,12 @@ class Invalid(Refusal):
         self.faults = faults
 
 
+class FileUnknown(Invalid):
+    """The account has no such file."""
+
+    slug = "input-file-unknown"
+
+
 class Conflict(Refusal):
     """The state of things does not allow it."""
 
@@ -120,6 +126,18 @@ class ResultMissing(Conflict):
     """The job asks for the bytes of its result, and they have not arrived."""
 
     slug = "result-missing"
+
+
+class FileInUse(Conflict):
+    """A job that is not finished needs the file."""
+
+    slug = "input-file-in-use"
+
+
+class OverQuota(Conflict):
+    """The account's files are as many as they may be."""
+
+    slug = "file-quota-exceeded"
 
 
 class MinerNotActive(Conflict):

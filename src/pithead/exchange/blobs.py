@@ -1,4 +1,4 @@
-"""What the exchange asks of the place where the bytes of results are kept, and their way in and out through it."""
+"""What the exchange asks of the place where the bytes of results and input files are kept, and their way in."""
 
 import contextlib
 import secrets
@@ -10,6 +10,9 @@ import msgspec
 
 #: What arrived of an upload that broke off is kept where it is at least this long; less is sooner sent again.
 WORTH_KEEPING: Final = 1 << 20
+#: How the ids of those begin whose bytes are kept.
+JOB: Final = "job_"
+FILE: Final = "file_"
 #: How many names are looked at together when orphans are collected.
 BATCH: Final = 500
 
@@ -86,20 +89,20 @@ class Stored(msgspec.Struct, frozen=True):
     whole: bool
 
 
-def name_of(job_id: str, attempt: int, suffix: str = "") -> str:
-    """A fresh name for the bytes of this attempt.
+def name_of(owner: str, attempt: int = 0, suffix: str = "") -> str:
+    """A fresh name for the bytes of this attempt at a job, or of a file.
 
     Every upload gets one of its own: one that is repeated cannot tear the bytes of another. A name is two hex digits,
-    so that no folder grows without bounds, then the job, the attempt, chance, and what the store adds.
+    so that no folder grows without bounds, then the job or file, the attempt, chance, and what the store adds.
     """
-    unique = f"{job_id}-{attempt}-{secrets.token_hex(6)}{suffix}"
+    unique = f"{owner}-{attempt}-{secrets.token_hex(6)}{suffix}"
     return f"{sha256(unique.encode()).hexdigest()[:2]}/{unique}"
 
 
-def job_of(name: str) -> str | None:
-    """The id of the job whose bytes the blob holds; `None` where the name is none of ours."""
+def owner_of(name: str) -> str | None:
+    """The id of the job or file whose bytes the blob holds; `None` where the name is none of ours."""
     parts = name.rpartition("/")[2].rsplit("-", 2)
-    return parts[0] if len(parts) == 3 and parts[0].startswith("job_") and parts[1].isdigit() else None
+    return parts[0] if len(parts) == 3 and parts[0].startswith((JOB, FILE)) and parts[1].isdigit() else None
 
 
 async def take_in(

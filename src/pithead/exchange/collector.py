@@ -4,7 +4,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Sequence
 
-from pithead.exchange.blobs import BlobError, Blobs, Entry, job_of
+from pithead.exchange.blobs import BlobError, Blobs, Entry, owner_of
 from pithead.exchange.coordinator import Coordinator
 from pithead.exchange.ports import Tx
 
@@ -12,15 +12,15 @@ _log = logging.getLogger("pithead.blobs")
 
 
 def orphans(tx: Tx, names: Sequence[str]) -> list[str]:
-    """Those of the blobs that no attempt names and none ever will; what was not named by us is left alone."""
-    return [name for name in names if (job := job_of(name)) is not None and tx.is_orphan(job, name)]
+    """Those of the blobs that nothing names and nothing ever will; what was not named by us is left alone."""
+    return [name for name in names if (owner := owner_of(name)) is not None and tx.is_orphan(owner, name)]
 
 
 class Collector:
     """Walks through the blob store again and again, one batch at a turn, and deletes orphans.
 
-    An upload that is under way is safe whatever it takes: it is for a job that is not finished, and blobs of such a job
-    are left alone; once the job is finished, the upload would be refused. The age is there beside that, for what is not
+    An upload that is under way is safe whatever it takes: it is for a job that is not finished, or for a file that is not
+    whole, and their blobs are left alone; once it is, the upload would be refused, or changes nothing. The age is there beside that, for what is not
     of this database at all: a backup that is restored must not lose the results that came after it at once. Any number
     of coordinators may do this at the same time.
     """

@@ -17,6 +17,7 @@ from pithead.core.errors import (
 from pithead.core.jobs import Attempt, Event, Job, State, apply, is_held
 from pithead.core.leases import Standing
 from pithead.core.miners import Miner, billable_gpu_seconds
+from pithead.core.needs import Needs
 from pithead.core.receipts import Receipt
 from pithead.exchange.blobs import Stored
 from pithead.exchange.events import JobChanged, LeaseLapsed
@@ -30,6 +31,7 @@ class Assigned(msgspec.Struct, frozen=True):
     job: Job
     input: bytes
     client_id: str
+    needs: Needs | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -92,7 +94,8 @@ def accept(
 
 def _assigned(tx: Tx, job: Job) -> Assigned:
     owner = tx.client_by_seq(job.client)
-    return Assigned(job, tx.job_input(job.seq), owner.id if owner is not None else "")
+    work, needs = tx.job_work(job.seq)
+    return Assigned(job, work, owner.id if owner is not None else "", needs)
 
 
 def complete(

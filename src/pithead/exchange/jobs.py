@@ -1,17 +1,20 @@
 """The client's side: submit, cancel."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from pithead.core import estimates, money
-from pithead.core.errors import Fault, Invalid, JobArchived, JobFinished, NotFound, PaymentRequired
+from pithead.core.errors import Fault, FileUnknown, Invalid, JobArchived, JobFinished, NotFound, PaymentRequired
 from pithead.core.jobs import Event, Job, State, is_finished, is_held
 from pithead.core.leases import end_attempt
 from pithead.core.money import affordable_rate, micros, units
+from pithead.core.needs import Limits, Needs
+from pithead.exchange import inputs
 from pithead.exchange.dispatch import save
 from pithead.exchange.events import JobChanged
+from pithead.exchange.input_ports import InputFile
 from pithead.exchange.ports import Client, Tx
 from pithead.exchange.rules import Rules
 
@@ -31,6 +34,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     attempt_timeout: float | None
     max_attempts: int | None
     require_result: bool
+    #: Files of the client's, each as the name that the job gives it and its hash.
+    input_files: Sequence[tuple[str, str]] = ()
+    limits: Limits | None = None
 
 
 def client(tx: Tx, client_id: str) -> Client:
@@ -46,20 +52,30 @@ def submit(
 ) -> list[Job]:
     """Queue jobs and set their prices aside, all or none.
 
-    Raises `PaymentRequired` where balance and credit line do not cover them together, `Invalid`.
+    Raises `PaymentRequired` where balance and credit line do not cover them together, `Invalid`, `FileUnknown`.
     """
     owner = client(tx, client_id)
     jobs: list[Job] = []
+    # Most jobs need nothing beside their input: by their place in the batch.
+    needs: dict[int, Needs] = {}
+    files: dict[str, InputFile | None] = {}
     faults: list[Fault] = []
+    unknown: list[Fault] = []
     for index, (order, job_id) in enumerate(zip(orders, ids, strict=True)):
         where = f"jobs[{index}]." if batch else ""
         try:
             estimated = _estimated(tx, order) if order.estimated_time is None else order.estimated_time
             jobs.append(_job(owner, order, estimated, job_id, now, rules, where))
+            if order.input_files or order.limits is not None:
+                needs[index] = Needs(inputs.named(tx, now, owner, order.input_files, files, where), order.limits)
+        except FileUnknown as refusal:
+            unknown.extend(refusal.faults)
         except Invalid as refusal:
             faults.extend(refusal.faults)
     if faults:
-        raise Invalid(*faults)
+        raise Invalid(*faults, *unknown)
+    if unknown:
+        raise FileUnknown(*unknown)
     total, balance = sum(job.price for job in jobs), tx.balance(owner.seq)
     if total > balance + owner.credit_line:
         line = f", with a credit line of {units(owner.credit_line)}" if owner.credit_line else ""
@@ -67,12 +83,21 @@ def submit(
             f"this costs {units(total)} and the balance is {units(balance)}{line}; ask the operator for credit"
         )
     queued = []
-    for job, order in zip(jobs, orders, strict=True):
+    for index, (job, order) in enumerate(zip(jobs, orders, strict=True)):
         stored = tx.add_job(job, order.input)
+        if index in needs:
+            tx.add_needs(stored.seq, needs[index], [f.seq for f in _of(needs[index], files)])
         tx.post(now, money.hold(owner.seq, stored.seq, stored.price))
         tx.emit(JobChanged(None, stored))
         queued.append(stored)
     return queued
+
+
+def _of(needs: Needs, files: Mapping[str, InputFile | None]) -> Iterator[InputFile]:
+    for sha256 in {named.sha256 for named in needs.files}:
+        file = files[sha256]
+        assert file is not None
+        yield file
 
 
 class _Asked(msgspec.Struct):

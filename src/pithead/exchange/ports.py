@@ -11,10 +11,12 @@ from pithead.core.bookkeeping import Account, Posting, Priced
 from pithead.core.jobs import Attempt, Job
 from pithead.core.miners import Miner
 from pithead.core.money import Transfer
+from pithead.core.needs import Needs
 from pithead.core.payouts import Payout
 from pithead.core.receipts import Receipt
 from pithead.core.why import Group
 from pithead.exchange.events import Event
+from pithead.exchange.input_ports import InputsTx
 
 #: Bytes of telemetry beyond which it is kept only until the next.
 LARGEST_TELEMETRY: Final = 16_384
@@ -94,6 +96,7 @@ class Details(msgspec.Struct, frozen=True):
     miner_name: str | None
     #: JSON, as the miner sent it with the completion.
     metrics: bytes | None
+    needs: Needs | None = None
 
 
 class AuditRecord(msgspec.Struct, frozen=True):
@@ -195,7 +198,7 @@ class Signer(Protocol):
     def sign(self, receipt: Receipt) -> str: ...
 
 
-class Tx(Protocol):
+class Tx(InputsTx, Protocol):
     """One transaction."""
 
     def emit(self, event: Event) -> None:
@@ -316,7 +319,6 @@ class Tx(Protocol):
         """Store a new job; the same with its number."""
 
     def job_by_id(self, job_id: str) -> Job | None: ...
-    def job_input(self, job: int) -> bytes: ...
     def save_job(self, before: Job, after: Job) -> bool:
         """Save `after` where the job still is in the state and at the attempt of `before`; false if it is not."""
 
@@ -372,17 +374,18 @@ class Tx(Protocol):
 
     def settlement(self, job: int, number: int) -> Settlement | None: ...
     def result_blob(self, job: int, number: int) -> str | None: ...
-    def is_orphan(self, job_id: str, blob: str) -> bool:
-        """Whether no attempt names the blob and none ever will: its job is finished, or there is none."""
+    def is_orphan(self, owner: str, blob: str) -> bool:
+        """Whether its job or file (`blobs.owner_of`) does not name the blob, and never will: an attempt of a job that is
+        not finished may, and so may a file that is not whole."""
 
-    def names_blob(self, job_id: str, blob: str) -> bool:
-        """Whether an attempt of the job names the blob, as a result or a part."""
+    def names_blob(self, owner: str, blob: str) -> bool:
+        """Whether an attempt of the job, or the file, names the blob: all of the bytes, or a part."""
 
     def count_blobs(self, suffix: str) -> tuple[int, int]:
-        """How many blobs attempts name, as results or parts, and how many of those names end in this."""
+        """How many blobs attempts and files name, parts included, and how many of those names end in this."""
 
-    def rename_blob(self, job_id: str, before: str, after: str) -> None:
-        """Let the attempts of the job that name the blob `before`, as a result or a part, name `after`."""
+    def rename_blob(self, owner: str, before: str, after: str) -> None:
+        """Let what names the blob `before` of this job or file, as a whole or a part, name `after`."""
 
     # -- the keys that blobs are encrypted under
     def data_keys(self) -> list[WrappedKey]: ...

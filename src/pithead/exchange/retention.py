@@ -1,4 +1,4 @@
-"""What is no longer kept when its time is over: the bytes of results, finished jobs, answers under idempotency keys.
+"""What is no longer kept when its time is over: the bytes of results, input files, finished jobs, answers under keys.
 
 First the row says that something is gone, durably; only then are its bytes deleted. If this process dies in between, the
 bytes are an orphan, which the collector finds.
@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from pithead.exchange import inputs
 from pithead.exchange.blobs import BlobError, Blobs
 from pithead.exchange.coordinator import Coordinator
 from pithead.exchange.ports import Tx
@@ -52,9 +53,20 @@ def forget_answers(tx: Tx, now: float, rules: Rules) -> Given:
     return Given(tx.forget_answers(now - rules.keep_answers, BATCH) if rules.keep_answers else 0, [])
 
 
+def drop_files(tx: Tx, now: float, rules: Rules) -> Given:
+    """Give up input files that nobody asked for since the rules say, and what is left of uploads that broke off."""
+    parts = tx.input_parts_due(now - inputs.KEEP_PARTS, BATCH)
+    whole = tx.input_files_due(now - rules.keep_files, BATCH) if rules.keep_files else []
+    found = (parts + whole)[:BATCH]
+    for file in found:
+        tx.drop_input_file(file.seq)
+    return Given(len(found), [name for file in found for name in file.blobs])
+
+
 _KINDS: Final[tuple[tuple[str, Callable[[Tx, float, Rules], Given]], ...]] = (
     ("results", expire_results),
     ("jobs", archive_jobs),
+    ("input files", drop_files),
     ("kept answers", forget_answers),
 )
 

@@ -32,5 +32,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     #: How long the bytes of a result are kept from the completion on, and what else is known of a finished job; 0: for ever.
     keep_results: float = 0.0
     keep_jobs: float = 0.0
+    #: How long an input file is kept since it was last uploaded or named by a job; 0: for ever.
+    keep_files: float = 0.0
+    #: Bytes of input files that a client may have; 0: any number.
+    file_quota: int = 0
     #: How long a miner is told of a job it lost.
     notice_ttl: float = 600.0

@@ -52,6 +52,7 @@ class Services(msgspec.Struct, frozen=True):
     max_result_bytes: int
     #: Seconds without a byte after which an upload counts as broken off.
     upload_silence: float
+    max_file_bytes: int
     offers: Offers = msgspec.field(default_factory=Offers)
     #: How miners stand with their limits; `None` where there are none.
     pace: Pace | None = None

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 
+import msgspec
+
 from pithead.core.errors import Conflict, NotFound, ResultExpired
 from pithead.core.jobs import Job, State, is_finished
+from pithead.core.needs import Limits
 from pithead.exchange import jobs
 from pithead.exchange.ids import new_id
 from pithead.exchange.jobs import Order
@@ -27,6 +30,8 @@ def _order(job: wire.SubmitJob) -> Order:
         attempt_timeout=job.attempt_timeout,
         max_attempts=job.max_attempts,
         require_result=job.require_result,
+        input_files=[(file.name, file.sha256) for file in job.input_files or ()],
+        limits=Limits(**msgspec.structs.asdict(job.limits)) if job.limits else None,
     )
 
 

@@ -1,25 +1,20 @@
 """The Miner API."""
 
-import asyncio
 import base64
-import contextlib
-from collections.abc import AsyncIterator
 
 from msgspec import UNSET
 
 from pithead.core import matching
-from pithead.core.errors import Fault, Invalid
 from pithead.core.miners import status
 from pithead.exchange import dispatch, miners
-from pithead.exchange.blobs import BlobError, Cut, TooLarge, name_of, take_in
+from pithead.exchange.blobs import name_of
 from pithead.exchange.dispatch import Measured
 from pithead.exchange.ids import new_id, new_key, new_token
 from pithead.exchange.miners import Registration
 from pithead.exchange.ports import Tx
 from pithead.http import shapes
 from pithead.http.api import Call, Operation, Ready, handles
-from pithead.http.decode import header
-from pithead.http.problems import HttpProblem
+from pithead.http.uploads import Incoming
 from pithead.wire import miners as wire
 from pithead.wire.base import encode
 
@@ -174,31 +169,12 @@ async def report_progress(call: Call) -> Operation:
 @handles("upload_result")
 async def upload_result(call: Call) -> wire.Uploaded:
     miner_id, job_id, token = call.caller.id, call.path["job_id"], call.lease_token
-    limit, blobs, offset = call.services.max_result_bytes, call.services.blobs, _offset(call)
-    length = header(call.scope, b"content-length")
-    if length is not None and length.isdigit() and offset + int(length) > limit:
-        raise _too_large(limit)
+    blobs, incoming = call.services.blobs, Incoming(call, "a result", call.services.max_result_bytes)
     job, attempt = await call.exchange.run(
         lambda tx, now: dispatch.begin_upload(tx, miner_id=miner_id, job_id=job_id, token=token)
     )
-    kept = attempt.part_size or 0
-    if offset and offset != kept:
-        raise HttpProblem(
-            409,
-            "upload-offset-mismatch",
-            "The upload goes on from another byte",
-            f"the coordinator has the first {kept} bytes: send the bytes from there on, or all of them",
-            headers={"Upload-Offset": str(kept)},
-        )
-    part = (attempt.part_blob, offset) if offset and attempt.part_blob is not None else None
-    try:
-        stored = await take_in(
-            blobs, name_of(job.id, attempt.number, blobs.suffix), _chunks(call), limit=limit, part=part
-        )
-    except TooLarge:
-        raise _too_large(limit) from None
-    except Cut:
-        raise _cut_short(kept) from None
+    name = name_of(job.id, attempt.number, blobs.suffix)
+    stored = await incoming.take_in(name, attempt.part_blob, attempt.part_size)
     try:
         replaced = await call.exchange.run(
             lambda tx, now: dispatch.end_upload(tx, miner_id=miner_id, job_id=job_id, token=token, stored=stored)
@@ -206,10 +182,7 @@ async def upload_result(call: Call) -> wire.Uploaded:
     except BaseException:
         await blobs.delete([stored.blob])
         raise
-    with contextlib.suppress(BlobError):  # What is not deleted now is an orphan, and collected as one.
-        await blobs.delete(replaced)
-    if not stored.whole:
-        raise _cut_short(stored.size)
+    await incoming.settle(stored, replaced)
     return wire.Uploaded(job_id=job_id, result_hash=f"sha256:{stored.digest}", size=stored.size)
 
 
@@ -227,42 +200,6 @@ async def upload_state(call: Call) -> Ready:
         result_hash=f"sha256:{digest}" if complete else None,
     )
     return Ready(200, encode(state), ((b"upload-offset", str(state.upload_offset).encode()),))
-
-
-def _offset(call: Call) -> int:
-    text = header(call.scope, b"upload-offset")
-    if text is None:
-        return 0
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise Invalid(Fault("Upload-Offset", "must be a number of bytes"))
-    return int(text)
-
-
-def _too_large(limit: int) -> HttpProblem:
-    return HttpProblem(400, "body-too-large", "The body is too large", f"a result may have {limit} bytes")
-
-
-def _cut_short(kept: int) -> HttpProblem:
-    # Asking again is safe and useful, which is what a 503 says. Whoever went away does not hear it.
-    detail = f"the first {kept} bytes are kept: send the rest, with them as Upload-Offset" if kept else "send it again"
-    headers = {"Upload-Offset": str(kept), "Retry-After": "1"}
-    return HttpProblem(503, "cut-short", "The body ended early", detail, headers=headers)
-
-
-async def _chunks(call: Call) -> AsyncIterator[bytes]:
-    while True:
-        try:
-            async with asyncio.timeout(call.services.upload_silence):
-                message = await call.receive()
-        except TimeoutError:
-            # Of a machine that has gone without a word nothing else is ever heard.
-            raise Cut from None
-        if message["type"] == "http.disconnect":
-            raise Cut
-        if message.get("body"):
-            yield message["body"]
-        if not message.get("more_body", False):
-            return
 
 
 @handles("miner_stats")

@@ -1,4 +1,4 @@
-"""A stored result as a response: ranges, validators and digests (RFC 9110), from whichever blob store holds it."""
+"""A stored result or file as a response: ranges, validators and digests (RFC 9110), from whichever blob store holds it."""
 
 import asyncio
 import base64
@@ -58,10 +58,13 @@ class StoredResult:
     `ETag` and `Repr-Digest` (RFC 9530) are of the whole, also on a part of it.
     """
 
-    def __init__(self, blobs: Blobs, name: str, *, digest_hex: str, size: int, filename: str) -> None:
+    def __init__(
+        self, blobs: Blobs, name: str, *, digest_hex: str, size: int, filename: str, what: str = "result"
+    ) -> None:
         self._blobs = blobs
         self._name = name
         self._size = size
+        self._what = what
         digest = base64.b64encode(bytes.fromhex(digest_hex)).decode()
         self._headers = {
             "etag": f'"sha256-{digest_hex}"',
@@ -85,8 +88,8 @@ class StoredResult:
             raise HttpProblem(
                 416,
                 "range-not-satisfiable",
-                "The range is not within the result",
-                f"the result has {self._size} bytes",
+                f"The range is not within the {self._what}",
+                f"the {self._what} has {self._size} bytes",
                 headers={"Content-Range": f"bytes */{self._size}"},
             )
         status, headers, pieces = self._answer(asked)
@@ -138,7 +141,10 @@ class StoredResult:
             return await anext(pieces, b"")
         except NoSuchBlob:
             raise HttpProblem(
-                404, "result-gone", "The bytes of the result are gone", "they are no longer in the blob store"
+                404,
+                f"{self._what}-gone",
+                f"The bytes of the {self._what} are gone",
+                "they are no longer in the blob store",
             ) from None
 
 

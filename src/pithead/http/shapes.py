@@ -8,8 +8,10 @@ from pithead.core import miners as core
 from pithead.core.jobs import Job
 from pithead.core.miners import Miner, status
 from pithead.core.money import units
+from pithead.core.needs import Needs
 from pithead.exchange.accounts import balances
 from pithead.exchange.dispatch import Assigned, Outcome
+from pithead.exchange.input_ports import InputFile
 from pithead.exchange.miners import Beat
 from pithead.exchange.ports import Client, Tx
 from pithead.wire import admin, jobs, miners
@@ -121,6 +123,31 @@ def assignment(assigned: Assigned, now: float) -> miners.Assignment:
         lease_expires_at=lease_end,
         lease_expires_in=number(max(0.0, lease_end - now)),
         attempt_expires_in=number(max(0.0, limit - now)),
+        **({} if assigned.needs is None else _needs(assigned.needs)),
+    )
+
+
+def _needs(needs: Needs) -> dict[str, Any]:
+    """The fields that say what a job needs; those of which it needs nothing are absent."""
+    fields: dict[str, Any] = {}
+    if needs.files:
+        fields["input_files"] = [miners.JobFile(name=f.name, sha256=f.sha256, size=f.size) for f in needs.files]
+    if needs.limits is not None:
+        asked = msgspec.structs.asdict(needs.limits)
+        if asked["wall_clock_seconds"] is not None:
+            asked["wall_clock_seconds"] = number(asked["wall_clock_seconds"])
+        fields["limits"] = miners.JobLimits(**asked)
+    return fields
+
+
+def file_view(file: InputFile) -> jobs.FileView:
+    """A file of a client's."""
+    return jobs.FileView(
+        sha256=file.sha256,
+        size=file.size,
+        part_size=file.part_size,
+        created_at=file.created_at,
+        touched_at=file.touched_at,
     )
 
 
@@ -182,6 +209,7 @@ def job_view(tx: Tx, job: Job) -> jobs.JobView:
             prompt_tokens=metrics.prompt_tokens,
             completion_tokens=metrics.completion_tokens,
         ),
+        **({} if details.needs is None else _needs(details.needs)),
     )
 
 

@@ -13,11 +13,12 @@ from pithead.core.bookkeeping import Posting
 from pithead.core.jobs import Attempt, Job
 from pithead.core.miners import Miner
 from pithead.core.payouts import Payout
+from pithead.exchange.input_ports import InputFile
 from pithead.exchange.ports import Client, Key
 
 _ENTITIES: Final = {
     "job": Job, "attempt": Attempt, "miner": Miner, "client": Client, "key": Key, "posting": Posting,
-    "payout": Payout,
+    "payout": Payout, "input_file": InputFile,
 }  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def _for_psycopg(lock: str = "") -> dict[str, str]:
 #: What only PostgreSQL is asked.
 COORDINATORS: Final = ("queries_coordinators.sql", "queries_rates.sql")
 #: What both databases are asked.
-SHARED: Final = ("queries.sql", "queries_ledger.sql", "queries_retention.sql")
+SHARED: Final = ("queries.sql", "queries_ledger.sql", "queries_retention.sql", "queries_inputs.sql")
 #: All queries by name, as `sqlcipher3` takes them.
 SQLITE: Final = load(*SHARED)
 #: All queries by name, as `psycopg` takes them, for an operation, which locks what it reads.

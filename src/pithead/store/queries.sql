@@ -168,17 +168,14 @@ INSERT INTO inputs (job, body) VALUES (:job, :body)
 -- One job.
 SELECT {job} FROM jobs WHERE id = :id {LOCK}
 
--- name: job_input
--- A job's input.
-SELECT body FROM inputs WHERE job = :job
-
 -- name: save_job
 -- Move a job on, if it is still where it was: this is what makes a claim one atomic step. {changes} are what moved.
 UPDATE jobs SET {changes} WHERE seq = :seq AND state = :was_state AND attempts = :was_attempts
 
 -- name: job_details
--- Who has or had the job, and what was measured.
-SELECT m.id, m.name, (SELECT metrics FROM attempts WHERE job = :job AND number = :attempt)
+-- Who has or had the job, what was measured, and what it needs.
+SELECT m.id, m.name, (SELECT metrics FROM attempts WHERE job = :job AND number = :attempt),
+    (SELECT needs FROM inputs WHERE job = :job)
 FROM (SELECT 1) AS one LEFT JOIN miners m ON m.seq = :miner
 
 -- name: jobs_page
@@ -335,6 +332,8 @@ SELECT EXISTS (
 SELECT count(*), count(*) FILTER (WHERE name LIKE :pattern) FROM (
     SELECT blob AS name FROM attempts WHERE blob IS NOT NULL
     UNION ALL SELECT part_blob FROM attempts WHERE part_blob IS NOT NULL
+    UNION ALL SELECT blob FROM input_files WHERE blob IS NOT NULL
+    UNION ALL SELECT part_blob FROM input_files WHERE part_blob IS NOT NULL
 ) AS names
 
 -- name: rename_blob

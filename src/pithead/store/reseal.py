@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from hashlib import sha256
 from typing import Protocol
 
-from pithead.exchange.blobs import BlobError, Blobs, job_of
+from pithead.exchange.blobs import BlobError, Blobs, owner_of
 from pithead.store.errors import StoreError
 from pithead.store.sealed import SUFFIX, SealedBlobs
 
@@ -16,10 +16,10 @@ from pithead.store.sealed import SUFFIX, SealedBlobs
 class Names(Protocol):
     """The names of blobs in the database; each call is durable when it returns."""
 
-    def has(self, job_id: str, blob: str) -> bool:
-        """Whether an attempt of the job names the blob."""
+    def has(self, owner: str, blob: str) -> bool:
+        """Whether an attempt of the job, or the file, names the blob."""
 
-    def change(self, job_id: str, before: str, after: str) -> None:
+    def change(self, owner: str, before: str, after: str) -> None:
         """Let what names `before` name `after`."""
 
 
@@ -28,19 +28,19 @@ async def reseal(
 ) -> int:
     """Bring every blob into the one form; how many were written anew. `tell` is told of blobs and bytes so far.
 
-    What no attempt names is deleted where it is in the other form: nothing is under way. Raises `StoreError`.
+    What nothing names is deleted where it is in the other form: nothing is under way. Raises `StoreError`.
     """
     done = size = 0
     try:
         async for batch in inner.list():
             for entry in batch:
-                job = job_of(entry.name)
-                if job is None or entry.name.endswith(SUFFIX) == to_sealed:
+                owner = owner_of(entry.name)
+                if owner is None or entry.name.endswith(SUFFIX) == to_sealed:
                     continue
-                if names.has(job, entry.name):
+                if names.has(owner, entry.name):
                     other = entry.name + SUFFIX if to_sealed else entry.name.removesuffix(SUFFIX)
                     size += await _copy(sealed, entry.name, sealed if to_sealed else inner, other)
-                    names.change(job, entry.name, other)
+                    names.change(owner, entry.name, other)
                     done += 1
                     tell(done, size)
                 await inner.delete([entry.name])

@@ -25,7 +25,10 @@ from pithead.store.migrate import migrations, pending, version_of, version_there
 from pithead.store.postgres import LOCKS, MIGRATING, connect, one_line
 from pithead.store.queries import POSTGRES_READING as Q
 
-_NAMES: Final = "SELECT {} FROM attempts WHERE {} IS NOT NULL"
+_NAMES: Final = "SELECT {0} FROM {1} WHERE {0} IS NOT NULL"
+#: The migrations since when blobs are named in more places.
+_PARTS: Final = 3
+_FILES: Final = 12
 _TABLES_SQLITE: Final = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"
 _COLUMNS: Final = """
     SELECT relname, attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
@@ -187,9 +190,11 @@ def _copy_out(connection: psycopg.Connection, path: Path, table: str, columns: l
 
 
 def _blobs_of(connection: Any, version: int) -> set[str]:
-    # The columns as of their migrations: 0003 brought parts.
-    columns = ("blob",) if version < 3 else ("blob", "part_blob")
+    # The columns as of their migrations: one brought parts, and another files.
+    columns = [("blob", "attempts")]
+    columns += [("part_blob", "attempts")] if version >= _PARTS else []
+    columns += [("blob", "input_files"), ("part_blob", "input_files")] if version >= _FILES else []
     found: set[str] = set()
-    for column in columns:
-        found.update(name for (name,) in connection.execute(_NAMES.format(column, column)))
+    for column, table in columns:
+        found.update(name for (name,) in connection.execute(_NAMES.format(column, table)))
     return found

@@ -18,6 +18,7 @@ from pithead.core.miners import Admission, Miner
 from pithead.core.money import Transfer
 from pithead.core.payouts import Payout
 from pithead.core.why import Group
+from pithead.exchange.blobs import FILE
 from pithead.exchange.events import Event
 from pithead.exchange.ports import (
     LARGEST_TELEMETRY,
@@ -35,6 +36,7 @@ from pithead.exchange.ports import (
     Task,
     WrappedKey,
 )
+from pithead.store.inputs import InputsSql, needs_of
 from pithead.store.ledger import TOP, LedgerReads, payout_of
 from pithead.store.queries import setting
 
@@ -88,7 +90,7 @@ def _group(row: Sequence[Any]) -> Group:
     return Group(like, bool(busy), int(miners), int(slots), int(free))
 
 
-class SqlTx(LedgerReads):
+class SqlTx(LedgerReads, InputsSql):
     """The store's side of one transaction (see `exchange.ports.Tx`)."""
 
     def __init__(self, execute: Callable[[str, Mapping[str, Any]], Any], queries: Mapping[str, str]) -> None:
@@ -299,9 +301,6 @@ class SqlTx(LedgerReads):
         row = self._one("job_by_id", id=job_id)
         return _job(row) if row else None
 
-    def job_input(self, job: int) -> bytes:
-        return bytes(self._one("job_input", job=job)[0])
-
     def save_job(self, before: Job, after: Job) -> bool:
         # Only what changed is written: an index over columns that are not named is not touched.
         pairs = zip(Job.__struct_fields__, astuple(before), astuple(after), strict=True)
@@ -313,7 +312,8 @@ class SqlTx(LedgerReads):
         return self._count(query, values) == 1
 
     def job_details(self, job: Job) -> Details:
-        return Details(*self._one("job_details", job=job.seq, miner=job.miner, attempt=job.completed_attempt))
+        row = self._one("job_details", job=job.seq, miner=job.miner, attempt=job.completed_attempt)
+        return Details(row[0], row[1], row[2], needs_of(row[3]))
 
     def jobs_page(self, where: JobFilter, before: int | None, limit: int) -> list[Job]:
         if where.client is None:
@@ -402,19 +402,26 @@ class SqlTx(LedgerReads):
         row = self._one("result_blob", job=job, number=number)
         return row[0] if row else None
 
-    def is_orphan(self, job_id: str, blob: str) -> bool:
-        return bool(self._one("is_orphan", job_id=job_id, blob=blob)[0])
+    def is_orphan(self, owner: str, blob: str) -> bool:
+        if owner.startswith(FILE):
+            return self.input_is_orphan(owner, blob)
+        return bool(self._one("is_orphan", job_id=owner, blob=blob)[0])
 
-    def names_blob(self, job_id: str, blob: str) -> bool:
-        return bool(self._one("names_blob", job_id=job_id, blob=blob)[0])
+    def names_blob(self, owner: str, blob: str) -> bool:
+        if owner.startswith(FILE):
+            return self.names_input_blob(owner, blob)
+        return bool(self._one("names_blob", job_id=owner, blob=blob)[0])
 
     def count_blobs(self, suffix: str) -> tuple[int, int]:
         named, ending = self._one("count_blobs", pattern="%" + suffix)
         return int(named), int(ending)
 
-    def rename_blob(self, job_id: str, before: str, after: str) -> None:
-        self._put("rename_blob", job_id=job_id, before=before, after=after)
-        self._put("rename_part", job_id=job_id, before=before, after=after)
+    def rename_blob(self, owner: str, before: str, after: str) -> None:
+        if owner.startswith(FILE):
+            self.rename_input_blob(owner, before, after)
+            return
+        self._put("rename_blob", job_id=owner, before=before, after=after)
+        self._put("rename_part", job_id=owner, before=before, after=after)
 
     # -- the keys that blobs are encrypted under
 
@@ -481,7 +488,7 @@ class SqlTx(LedgerReads):
 
     def archive_job(self, job: int) -> list[str]:
         blobs = self._blobs_of(job)
-        for query in ("archive", "drop_input", "drop_attempts", "drop_job"):
+        for query in ("archive", "drop_input", "drop_job_files", "drop_attempts", "drop_job"):
             self._put(query, job=job)
         return blobs
 

@@ -70,6 +70,7 @@ _HELD = Query("account", "string", "`balance`: what can be spent. `held`: what i
               choices=("balance", "held"))  # fmt: skip
 _MINER = "/v1/miners/{miner_id}"
 _JOB = _MINER + "/jobs/{job_id}"
+_FILE = "/v1/files/{sha256}"
 _PAYOUT = "/v1/admin/payouts/{payout_id}"
 _PAYOUT_STATES = ("requested", "approved", "paid", "rejected")
 _STATES = ("queued", "assigned", "running", "uploading", "completed", "failed", "cancelled", "expired")
@@ -108,6 +109,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
        raw_request=True, problems=(409,), lease_token=True, resumable=True),
     _e("upload_state", "GET", _JOB + "/result", "miner", "How far the upload of the result is", miners.UploadState,
        problems=(409,), lease_token=True),
+    _e("get_input_file", "GET", _JOB + "/files/{sha256}", "miner", "The bytes of an input file of a job that the miner holds; ranges work",
+       bytes, raw_response=True, problems=(409, 416), lease_token=True),
     _e("earnings", "GET", _MINER + "/earnings", "miner", "What the miner was paid, by day, model or client",
        ledger.Earnings, problems=(422,), also=_CSV, query=(
            Query("by", "string", "What to add up by; `day` unless said.", choices=("day", "model", "client")),
@@ -135,6 +138,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
        problems=(409, 410)),
     _e("get_result", "GET", "/v1/jobs/{job_id}/result", "client", "The bytes of the result; ranges work",
        bytes, raw_response=True, problems=(409, 410, 416)),
+    _e("upload_file", "PUT", _FILE, "client", "Upload a file for jobs, by the hash of its bytes; one that is there is not taken again",
+       jobs.FileView, raw_request=True, problems=(409,), resumable=True),
+    _e("file_state", "GET", _FILE + "/upload", "client", "How far the upload of a file is", jobs.FileState),
+    _e("get_file", "GET", _FILE, "client", "The bytes of a file of this account; ranges work",
+       bytes, raw_response=True, problems=(416,)),
+    _e("list_files", "GET", "/v1/files", "client", "The account's files, the newest first", jobs.FilePage,
+       problems=(422,), query=(_LIMIT, _CURSOR)),
+    _e("delete_file", "DELETE", _FILE, "client", "Delete a file that no unfinished job needs", jobs.FileView, problems=(409,)),
     _e("get_me", "GET", "/v1/clients/me", "client", "The client's account", jobs.ClientView),
     _e("my_ledger", "GET", "/v1/clients/me/ledger", "client", "Every posting of the client's account, the newest first",
        ledger.Statement, problems=(422,), also=_CSV, query=(_HELD, _LIMIT, _CURSOR, _FORMAT)),

@@ -3,10 +3,44 @@
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from pithead.wire.base import Amount, Answer, GpuCount, Instant, Model, Number, PriceIn, Seconds, Slug, StrictRequest
-from pithead.wire.miners import FailureKind, JobStatus
+from pithead.wire.miners import FailureKind, JobFile, JobLimits, JobStatus
+
+#: No path leads anywhere with such a name, on any system.
+_FILE = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$(?!\n)"
+#: The most that is meant by a number of bytes: exact in a JSON double.
+_MOST = 2**53
+
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="SHA-256 of a file's bytes, 64 hex digits.")]
+FileName = Annotated[
+    str, Meta(pattern=_FILE, description="What a job calls a file: letters, digits, `.`, `_` and `-`, up to 100.")
+]
+Bytes = Annotated[int, Meta(ge=1, le=_MOST, description="A number of bytes.")]
+
+
+class InputFile(StrictRequest):
+    """A file of this account that a job needs."""
+
+    name: FileName
+    #: The file must have been uploaded before: `PUT /v1/files/{sha256}`.
+    sha256: Sha256
+
+
+class AskedLimits(StrictRequest, omit_defaults=True):
+    """What a job is to be held to. A miner whose owner gives less than is asked for fails it with `over_limit`, and another may try; of what is absent it gets what the owner gives."""
+
+    #: Seconds of one run, from its start.
+    wall_clock_seconds: Seconds | None = None
+    #: Memory of all its processes together, where the miner counts it.
+    memory_bytes: Bytes | None = None
+    #: What it may write to its scratch folder.
+    scratch_bytes: Bytes | None = None
+    #: Its result.
+    output_bytes: Bytes | None = None
+    #: Processes and threads at a time.
+    pids: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
 
 
 class SubmitJob(StrictRequest):
@@ -32,6 +66,9 @@ class SubmitJob(StrictRequest):
     max_attempts: Annotated[int, Meta(ge=1, le=100)] | None = None
     #: True: the bytes of the result must have arrived before the job can be completed. False: its hash is enough.
     require_result: bool = False
+    #: Files that the miner fetches for it. Kinds of work that make no use of files refuse them.
+    input_files: Annotated[list[InputFile], Meta(max_length=100)] | UnsetType = UNSET
+    limits: AskedLimits | None | UnsetType = UNSET
 
 
 class Submitted(Answer):
@@ -107,12 +144,50 @@ class JobView(Answer):
     result_expired: bool
     failure: Failure | None
     metrics: JobMetrics | None
+    #: The files that it needs; absent where there are none.
+    input_files: list[JobFile] | UnsetType = UNSET
+    #: What its client wants it held to; absent where nothing was said.
+    limits: JobLimits | UnsetType = UNSET
 
 
 class JobPage(Answer):
     """Some jobs, the newest first."""
 
     jobs: list[JobView]
+    #: Ask for the next page with `?cursor=`; `null` on the last.
+    next_cursor: str | None
+
+
+class FileView(Answer):
+    """A file of this account."""
+
+    sha256: str
+    #: Its bytes; `null` while it is not whole.
+    size: int | None
+    #: How many bytes came of an upload that broke off; `null` where there is none.
+    part_size: int | None
+    created_at: Instant
+    #: When it was last uploaded, or named by a new job: `retention.files` counts from there.
+    touched_at: Instant
+
+
+class FileState(Answer):
+    """How far the upload of a file is. The `Upload-Offset` header says the same."""
+
+    sha256: str
+    #: From which byte on to send; of a file that is there, its size: nothing more need be sent.
+    upload_offset: int
+    #: Whether the account has the file.
+    complete: bool
+
+
+class FilePage(Answer):
+    """Some of the account's files, the newest first."""
+
+    files: list[FileView]
+    #: Bytes of all of them together, parts included, and how many they may be; `null`: any number.
+    used: int
+    quota: int | None
     #: Ask for the next page with `?cursor=`; `null` on the last.
     next_cursor: str | None
 

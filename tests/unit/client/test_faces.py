@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +13,12 @@ import httpx
 import msgspec
 import pytest
 
-from pithead.client import AdminClient, AsyncClient, AsyncMinerClient, Client, MinerClient, Misused, NotFound
+from pithead.client import AdminClient, AsyncClient, AsyncMinerClient, Client, MinerClient, Misused, NotFound, Rest
 from pithead.wire.base import encode
 from pithead.wire.endpoints import ENDPOINTS, Endpoint
 
 URL = "http://coordinator"
+NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 EMPTY = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
 MACHINE: dict[str, Any] = {
     "name": "m", "gpu_type": "v100", "gpu_count": 1, "location": "", "price_per_hour": "0.05", "max_concurrent": 1
@@ -36,6 +38,7 @@ MINER_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "upload_result": ("upload", ("job_1", b"bytes"), {"lease_token": "t"}),
     "earnings": ("earnings", ("model",), {"since": 1.5, "until": 2.5}),
     "upload_state": ("upload_state", ("job_1",), {"lease_token": "t"}),
+    "get_input_file": ("fetch_input", ("job_1", Rest(NOTHING, io.BytesIO())), {"lease_token": "t"}),
     "request_payout": ("request_payout", ("0.5",), {}),
     "my_payouts": ("payouts", (), {"limit": 3, "cursor": "c"}),
     "receipt_keys": ("receipt_keys", (), {}),
@@ -48,6 +51,11 @@ CLIENT_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "get_job": ("job", ("job_1", 5), {}),
     "cancel_job": ("cancel", ("job_1",), {}),
     "get_result": ("result", ("job_1",), {}),
+    "upload_file": ("upload_file", (b"bytes",), {}),
+    "file_state": ("file_state", (NOTHING,), {}),
+    "get_file": ("download_file", (NOTHING, "downloaded"), {}),
+    "list_files": ("files", (), {"limit": 3, "cursor": "c"}),
+    "delete_file": ("delete_file", (NOTHING,), {}),
     "get_me": ("me", (), {}),
     "why_job": ("why", ("job_1",), {}),
     "my_ledger": ("ledger", (), {"account": "held", "limit": 3, "cursor": "c"}),
@@ -127,7 +135,8 @@ class Table:
 
 
 @pytest.fixture
-def table(sample_of: Callable[[Any], Any]) -> Table:
+def table(sample_of: Callable[[Any], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
+    monkeypatch.chdir(tmp_path)  # What is downloaded is put there.
     return Table(sample_of)
 
 
