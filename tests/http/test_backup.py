@@ -82,17 +82,19 @@ async def test_what_is_restored_is_what_was_there(world: World, tmp_path: Path, 
     done, held, queued = [await client.submit() for _ in range(3)]
     await deliver(miner, done)
     lease = (await miner.take(held))["lease_token"]
-    pages = ("/v1/jobs", "/v1/clients/me", "/v1/clients/me/ledger", f"/v1/jobs/{done}")
+    file = "/v1/files/" + hash_of(b"a file").removeprefix("sha256:")
+    body(await client.put(file, content=b"a file"))
+    pages = ("/v1/jobs", "/v1/clients/me", "/v1/clients/me/ledger", f"/v1/jobs/{done}", "/v1/files", file)
     before = [(await client.get(page)).text for page in pages]
     keys = (await world.http.get("/v1/receipt-keys")).text
     made = await back_up(world, tmp_path / "backup")
-    assert (made.results, made.missing, made.tables["jobs"].rows) == (1, [], 3)
+    assert (made.results, made.missing, made.tables["jobs"].rows) == (2, [], 3)
     # What happens afterwards is not in it.
     await deliver(miner, queued)
 
     settings = place()
     found = await restore(settings, tmp_path / "backup")
-    assert (found.results, found.checked.faulty, found.checked.jobs, found.migrated) == (1, 0, 3, 0)
+    assert (found.results, found.checked.faulty, found.checked.jobs, found.migrated) == (2, 0, 3, 0)
     async with opened(settings, world) as again:
         client.http = miner.http = again.http
         assert [(await client.get(page)).text for page in pages] == before

@@ -106,6 +106,17 @@ async def test_an_upload_that_broke_off_leaves_nothing_readable_and_goes_on(tmp_
         assert readable(folder) == set()
 
 
+async def test_input_files_are_encrypted_too(tmp_path: Path) -> None:
+    folder, path = tmp_path / "data", "/v1/files/" + hash_of(RESULT).removeprefix("sha256:")
+    async with run_world(folder, Clock(), **ON) as world:
+        client = await world.client()
+        body(await client.put(path, content=RESULT))
+        assert readable(folder) == set()
+        assert [file.suffix for file in world.files()] == [".sealed"]
+        assert (await client.get(path)).content == RESULT
+        assert (await client.get(path, headers={"Range": "bytes=10-19"})).content == RESULT[10:20]
+
+
 async def test_a_result_that_was_changed_on_the_disk_is_not_served(tmp_path: Path) -> None:
     async with run_world(tmp_path / "data", Clock(), **ON) as world:
         client, path = await deliver(world)
@@ -202,6 +213,8 @@ async def test_a_folder_is_encrypted_rekeyed_and_decrypted_by_commands(tmp_path:
         job = await client.submit()
         await miner.take(job)
         body(await miner.upload(job, RESULT + b"more"))
+        file = "/v1/files/" + hash_of(RESULT).removeprefix("sha256:")
+        body(await client.put(file, content=RESULT))
         orphan = folder / "results" / name_of(job, 1)
         orphan.parent.mkdir(exist_ok=True)
         orphan.write_bytes(RESULT)
@@ -215,7 +228,8 @@ async def test_a_folder_is_encrypted_rekeyed_and_decrypted_by_commands(tmp_path:
     assert "db_encryption_enabled = true" in done.stdout
     assert readable(folder) == set()
     on = {"db_encryption_enabled": True, "db_encryption_key_path": str(tmp_path / "made")}
-    assert await served(folder, client.key, path, **on) == RESULT
+    for each in (path, file):
+        assert await served(folder, client.key, each, **on) == RESULT
     again = pithead("admin", "encrypt", *data, "--json", **made)
     assert re.search(r'"rewritten": false', again.stdout), again.stderr
 
@@ -235,7 +249,8 @@ async def test_a_folder_is_encrypted_rekeyed_and_decrypted_by_commands(tmp_path:
     assert done.returncode == 0, done.stderr
     assert names(folder) == {"pithead.db", "results", "signing.pem", "lock"}
     assert not list((folder / "results").rglob("*.sealed"))
-    assert await served(folder, client.key, path) == RESULT
+    for each in (path, file):
+        assert await served(folder, client.key, each) == RESULT
     async with run_world(folder, Clock()) as world:
         assert body(await world.http.get("/v1/receipt-keys")) == keys
         body(await Miner(world.http, miner.key, miner.base).complete(job, hash_of(RESULT + b"more")))
