@@ -200,7 +200,13 @@ class Application:
             settings.files.max_bytes,
         )
         metrics = Metrics(self.coordinator, settings.metrics.token, "postgresql" if settings.database else "sqlite")
-        self._app: ASGIApp = build(services, settings.rate_limits, self._limiter, metrics)
+        self._app: ASGIApp = build(
+            services,
+            settings.rate_limits,
+            self._limiter,
+            metrics,
+            log_requests=settings.log_requests or settings.log_level == "debug",
+        )
         #: What a server serves: the door, which opens once the application runs.
         self.asgi = door or Door()
         self._care: asyncio.Task[None] | None = None

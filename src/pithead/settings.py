@@ -209,6 +209,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ),
     ] = ""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _about("The least that is logged.")] = "info"
+    log_format: Annotated[
+        Literal["text", "json"], _about("`text`: lines to read. `json`: an object a line, for a log collector.")
+    ] = "text"
+    log_requests: Annotated[
+        bool,
+        _about("Whether each request is logged when it was answered: who, what, how it went and how long it took."),
+    ] = False
     enrollment: Annotated[
         Literal["open", "approval", "token"],
         _about(

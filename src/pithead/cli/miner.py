@@ -32,6 +32,7 @@ from pithead.cli.tending import doctor, install_service, logs, rotating
 from pithead.cli.trying import try_
 from pithead.client import ApiError, MinerClient
 from pithead.client.environment import checked_url
+from pithead.logs import JsonLines, Lines, set_up
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -331,20 +332,7 @@ def status(profile: str, url: str | None, key: str | None, miner_id: str | None)
 
 
 def _log_to_stderr() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if wants_json() else logging.Formatter(_LOG, "%H:%M:%S"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    set_up("info", JsonLines() if wants_json() else Lines(_LOG, "%H:%M:%S"))
     # A line for every request is for those who look for a fault.
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-class _JsonLines(logging.Formatter):
-    """A JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {"at": record.created, "level": record.levelname.lower(), "message": record.getMessage()}
-        with contextlib.suppress(IndexError, TypeError):
-            if record.exc_info and record.exc_info[0] is not None:
-                line["error"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -16,12 +15,17 @@ from typing import Final
 import click
 import uvicorn
 
+from pithead import logs
 from pithead.bootstrap import Application
 from pithead.cli.output import fail
 from pithead.http.health import Door
 from pithead.settings import Settings, SettingsError, load
 from pithead.store.errors import StoreError
 
+_log = logging.getLogger("pithead")
+
+#: A line of the log.
+_LINE: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: Seconds that an idle connection is kept. Longer than proxies keep theirs (most: 60), so that it is they who end it.
 KEEP_ALIVE: Final = 75
 
@@ -68,17 +72,25 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.listening.set()
 
-    def say_where(self) -> None:
+    def say_where(self, settings: Settings) -> None:
         """Say where it listens."""
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        click.echo(f"pithead serves on http://{shown}:{port}", err=True)
+        _say(f"pithead serves on http://{shown}:{port}", settings)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._door.drain()
         if self.application is not None:
             self.application.coordinator.stop()
         await super().shutdown(sockets)
+
+
+def _say(what: str, settings: Settings, level: int = logging.INFO) -> None:
+    """A line for whoever started it; in a log for machines, a line of that log."""
+    if settings.log_format == "json":
+        _log.log(level, "%s", what)
+    else:
+        click.echo(what, err=True)
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
@@ -112,7 +124,7 @@ async def run(settings: Settings, sockets: list[socket.socket]) -> None:
         host=settings.host,
         port=settings.port,
         log_config=None,
-        access_log=settings.log_level == "debug",
+        access_log=False,
         lifespan="off",
         proxy_headers=bool(settings.http.trusted_proxies),
         forwarded_allow_ips=settings.http.trusted_proxies or None,
@@ -159,7 +171,7 @@ async def _work(settings: Settings, server: _Server, door: Door, serving: asynci
             # Standard output: whoever starts it by hand sees it, and a log collector of standard error does not.
             click.echo(f"operator key (shown once, keep it): {application.new_operator_key}")
         if not server.should_exit:
-            server.say_where()
+            server.say_where(settings)
         _spare_the_collector()
         await serving
 
@@ -176,13 +188,10 @@ def serve(host: str | None, port: int | None, data: str | None, config: Path | N
     """
     try:
         loaded = load({"host": host, "port": port, "data": data}, file=config)
-        logging.basicConfig(
-            stream=sys.stderr,
-            level=loaded.settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
+        as_json = loaded.settings.log_format == "json"
+        logs.set_up(loaded.settings.log_level, logs.JsonLines() if as_json else logs.Lines(_LINE))
         for warning in loaded.warnings:
-            click.echo(f"pithead: {warning}", err=True)
+            _say(f"pithead: {warning}", loaded.settings, logging.WARNING)
         import uvloop
 
         # Whatever is made from here on is its owner's alone: prompts, results and keys are nobody else's business.

@@ -14,7 +14,7 @@ from pithead.http import admin, files, jobs, ledger, miners, payouts, why
 from pithead.http.api import Services, no_database, targets
 from pithead.http.limits import Counts
 from pithead.http.metrics import Metrics
-from pithead.http.middleware import HttpProblem, Keys, Problems, RateLimits, RequestId, Rule
+from pithead.http.middleware import HttpProblem, Keys, Problems, RateLimits, RequestId, RequestLog, Rule
 from pithead.http.openapi import document
 from pithead.http.pace import Pace, job_operations
 from pithead.http.routing import Routes, Target
@@ -72,7 +72,13 @@ class Policies:
 
 
 def build(
-    services: Services, limits: Limits, counts: Counts, metrics: Metrics, lifespan: Lifespan[Any] | None = None
+    services: Services,
+    limits: Limits,
+    counts: Counts,
+    metrics: Metrics,
+    *,
+    log_requests: bool = False,
+    lifespan: Lifespan[Any] | None = None,
 ) -> ASGIApp:
     """The application."""
     services = msgspec.structs.replace(services, pace=Pace(limits, counts))
@@ -120,7 +126,8 @@ def build(
     def count(scope: Scope, problem: HttpProblem) -> None:
         tally.problem(scope["state"].get("call", ""), problem.status, problem.slug)
 
-    return RequestId(Problems(app, count))
+    app = Problems(app, count)
+    return RequestId(RequestLog(app) if log_requests else app)
 
 
 class _Raising:

@@ -13,6 +13,7 @@ import itertools
 import logging
 import math
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -21,8 +22,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pithead.http.limits import Counts, Limiter, Rule, SharedLimiter, Standing
 from pithead.http.problems import HttpProblem, send_problem
+from pithead.logs import request_id as _current
 
-__all__ = ["HttpProblem", "Keys", "Limiter", "Problems", "RateLimits", "RequestId", "Rule", "SharedLimiter"]
+__all__ = [
+    "HttpProblem", "Keys", "Limiter", "Problems", "RateLimits", "RequestId", "RequestLog", "Rule", "SharedLimiter",
+]  # fmt: skip
 
 _log = logging.getLogger("pithead.http")
 
@@ -73,6 +77,7 @@ class RequestId:
         answer, send = _answer(scope, send)
         request_id = self._given(scope) or f"{self._prefix}-{next(self._numbers):x}"
         scope["state"]["request_id"] = request_id
+        _current.set(request_id)
         answer.headers.append((self._header, request_id.encode()))
         await self._app(scope, receive, send)
 
@@ -82,6 +87,54 @@ class RequestId:
                 text: str = value.decode("ascii")
                 return text
         return None
+
+
+class RequestLog:
+    """Logs each request once it was answered: method, path, status, milliseconds, the principal and the caller's address.
+
+    To be put right behind `RequestId`. Headers, queries and bodies are not logged: keys and prompts are in them.
+    """
+
+    def __init__(self, app: ASGIApp, logger: logging.Logger | None = None) -> None:
+        self._app = app
+        self._logger = logger or logging.getLogger("pithead.requests")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, began = 0, time.perf_counter()
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            took = round((time.perf_counter() - began) * 1000, 3)
+            principal = scope.get("state", {}).get("principal")
+            client = scope.get("client")
+            fields = {
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": status,
+                "milliseconds": took,
+                "principal": getattr(principal, "id", None),
+                "client": client[0] if client else None,
+            }
+            who = fields["principal"] or "nobody"
+            self._logger.info(
+                "%s %s by %s: %d in %.1f ms",
+                scope["method"],
+                scope["path"],
+                who,
+                status,
+                took,
+                extra={"fields": fields},
+            )
 
 
 class Problems:

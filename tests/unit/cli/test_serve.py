@@ -39,7 +39,7 @@ class Served:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.stderr += line
-            if found := re.match(r"pithead serves on (http://\S+)$", line):
+            if found := re.search(r"\bpithead serves on (http://[^\s\"]+)", line):
                 self.url = found[1]
                 break
         # Read on, so that a full pipe never holds it up.
