@@ -17,7 +17,7 @@ from pithead.cli.main import SECTIONS, cli
 from pithead.core.jobs import HELD, TRANSITIONS, Event, State
 from pithead.http.openapi import statuses
 from pithead.settings import Option, options
-from pithead.wire import admin, base, jobs, ledger, miners, payouts, why
+from pithead.wire import admin, base, events, jobs, ledger, miners, payouts, why
 from pithead.wire.endpoints import ENDPOINTS, Endpoint
 
 DOCS: Final = Path(__file__).parent
@@ -155,6 +155,7 @@ _AUDIENCES: Final = {
     "miner": ("Miners", "With a miner's key, on its own path."),
     "client": ("Clients", "With a client's key, for its own jobs."),
     "operator": ("The operator", "With the operator's key."),
+    "account": ("Any account", "With whichever key, for what belongs to it."),
 }
 
 _MUTABLE: Final = ("list", "dict", "Metrics")
@@ -183,7 +184,7 @@ def http() -> str:
         parts.append(_table(("call", "what for", "body", "answer", "errors"), map(_row, mine)))
         if notes := [note for endpoint in mine for note in _notes(endpoint)]:
             parts.append("\n".join(notes))
-    modules = (miners, jobs, why, admin, ledger, payouts, base)
+    modules = (miners, jobs, why, admin, ledger, payouts, base, events)
     parts += [
         "## Shapes",
         "A request may leave out a field that has a default; `UNSET` means that what is there stays. An answer has all of "
@@ -197,6 +198,8 @@ def http() -> str:
 def _row(endpoint: Endpoint) -> tuple[str, ...]:
     body = "bytes" if endpoint.raw_request else _link(endpoint.request) if endpoint.request else "–"
     answer = "bytes" if endpoint.raw_response else _link(endpoint.response)
+    if endpoint.streams:
+        answer = f"`text/event-stream` of {answer}; 204 where nothing more comes"
     errors = ", ".join(map(str, sorted(statuses(endpoint))))
     optional = " (may be left out)" if endpoint.body_optional else ""
     return (
@@ -218,6 +221,8 @@ def _notes(endpoint: Endpoint) -> Iterator[str]:
         notes.append("Takes an `Idempotency-Key`: the same key with the same request is done once.")
     if endpoint.also:
         notes.append(f"Answers in {' or '.join(f'`{kind}`' for kind in endpoint.also)} where `Accept` asks for it.")
+    if endpoint.streams:
+        notes.append("Takes a `Last-Event-ID`, to go on behind that event.")
     if endpoint.lease_token:
         notes.append("Takes a `Lease-Token`.")
     if endpoint.resumable:

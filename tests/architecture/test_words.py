@@ -34,7 +34,7 @@ OUTCOMES = ("completed", "failed", "lapsed", "released", "cancelled", "expired")
         (list(payouts.State), get_args(wire_payouts.PayoutStatus)),
         (get_args(money.Cause), get_args(ledger.Cause)),
         (get_args(Grouping), get_args(ledger.EarningsBy)),
-        (get_args(OwnerKind), tuple(kind for kind in get_args(Audience) if kind != "public")),
+        (get_args(OwnerKind), tuple(kind for kind in get_args(Audience) if kind not in ("public", "account"))),
         (sorted(FINISHED), sorted(watch.TERMINAL)),
     ],
     ids=["jobs", "miners", "payouts", "causes", "earnings", "keys", "finished"],
@@ -87,6 +87,7 @@ def test_every_event_takes_effect_somewhere() -> None:
     source = (files("pithead.exchange") / "coordinator.py").read_text(encoding="utf-8")
     source += (files("pithead.exchange") / "presence.py").read_text(encoding="utf-8")
     source += (files("pithead.exchange") / "tally.py").read_text(encoding="utf-8")
+    source += (files("pithead.exchange") / "live.py").read_text(encoding="utf-8")
     for event in get_args(events.Event):
         assert f"case {event.__name__}(" in source or f"isinstance(event, {event.__name__}" in source, event
 

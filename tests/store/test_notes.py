@@ -4,7 +4,9 @@ import msgspec
 from tests.unit.core import examples
 
 from pithead.core.jobs import Job, State
-from pithead.exchange.events import Event, JobChanged, KeysChanged, MinerChanged
+from pithead.core.payouts import Payout
+from pithead.core.payouts import State as PayoutState
+from pithead.exchange.events import Event, JobChanged, KeysChanged, MinerChanged, PayoutChanged
 from pithead.store.notes import Note, decode, payloads_of
 
 
@@ -30,9 +32,25 @@ def test_a_job_that_changed_twice_is_named_once_and_that_it_left_the_queue_is_sa
         JobChanged(None, job(1)),
         JobChanged(job(1), taken),
         JobChanged(None, submitted),
-        MinerChanged(3),
+        MinerChanged(3, seen=False),
     ]
     assert [decode(payload) for payload in payloads_of("me", events)] == [Note("me", jobs=[1, 2], left=[1])]
+
+
+def test_miners_that_have_something_to_hear_and_payouts_are_named() -> None:
+    held = msgspec.structs.replace(job(1, State.RUNNING), miner=7)
+    payout = Payout(1, "payout_1", 9, 5, "bank", PayoutState.REQUESTED, None, 0.0)
+    events: list[Event] = [
+        MinerChanged(3),
+        JobChanged(held, job(1, State.CANCELLED)),
+        # Its own doing is nothing to be told of.
+        JobChanged(held, msgspec.structs.replace(held, progress=0.5)),
+        JobChanged(held, msgspec.structs.replace(held, state=State.COMPLETED)),
+        PayoutChanged(payout),
+    ]
+    assert [decode(payload) for payload in payloads_of("me", events)] == [
+        Note("me", jobs=[1], left=[]), Note("me", miners=[3, 7]), Note("me", payouts=["payout_1"]),
+    ]  # fmt: skip
 
 
 def test_nothing_is_said_of_nothing() -> None:

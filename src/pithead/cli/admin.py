@@ -16,6 +16,7 @@ from pithead.cli.ledger import ledger
 from pithead.cli.output import emit, facts, fail, moment, table
 from pithead.cli.payout import payout
 from pithead.cli.profiles import command, connection, connection_options
+from pithead.cli.watching import line
 from pithead.cli.why import show_job_why, show_miner_why
 from pithead.wire.miners import MinerView
 
@@ -340,7 +341,7 @@ def cancel_job(job_id: str) -> None:
     """Cancel anybody's job; its price goes back to the client."""
     with connection().admin() as operator:
         view = operator.cancel_job(job_id)
-    emit(view, lambda: click.echo(jobs.line(view)))
+    emit(view, lambda: click.echo(line(view)))
 
 
 # ---- The whole

@@ -18,6 +18,7 @@ import msgspec
 from pithead.cli.mapping import map_
 from pithead.cli.output import clean, emit, facts, fail, moment, result_as_json, table, wants_json
 from pithead.cli.profiles import Connection, command, connection, connection_options
+from pithead.cli.watching import follow, line, tail
 from pithead.cli.why import show_job_why
 from pithead.client import TERMINAL, AsyncClient, JobOptions, WaitTimeout
 from pithead.wire.jobs import JobView
@@ -60,6 +61,9 @@ job.add_command(map_)
 @click.option("--no-require-result", is_flag=True, help="The hash of the result is enough; its bytes need not arrive.")
 @click.option("--idempotency-key", metavar="TEXT", help="Submitting again with the same key gives the same job.")
 @click.option("--wait", is_flag=True, help="Wait until it is finished, and print the result.")
+@click.option(
+    "--follow", "following", is_flag=True, help="Print what it brings forth, as it comes, until it is finished."
+)
 def submit(
     model: str,
     literal: str | None,
@@ -73,15 +77,22 @@ def submit(
     no_require_result: bool,
     idempotency_key: str | None,
     wait: bool,
+    following: bool,
     **options: Any,
 ) -> None:
-    """Submit a job; prints its id, or with --wait its result."""
+    """Submit a job; prints its id, with --wait its result, or with --follow what it brings forth meanwhile."""
+    if wait and following:
+        fail("--wait prints the result, and --follow what comes before it; give one of them")
     chat = {"system": system, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     work = _input(literal, file, prompt, chat)
     to = connection()
     with to.client() as client:
         options = JobOptions(**options, require_result=not no_require_result)  # type: ignore[typeddict-item]
         submitted = client.submit(model, work, price=price, idempotency_key=idempotency_key, **options)
+        if following:
+            _warn(submitted.warning)
+            _completed(follow(client, submitted.job_id))
+            return
         if not wait:
             emit(submitted, lambda: click.echo(submitted.job_id))
             _warn(submitted.warning)
@@ -178,6 +189,7 @@ def show(view: JobView) -> None:
         finished=moment(view.finished_at),
         expires=moment(view.expires_at) if view.status not in TERMINAL else None,
         failure=f"{failure.kind}: {failure.reason}" if failure else None,
+        output=f"… {end}" if (end := tail(view)) else None,
         result=view.result_hash,
         result_size=None if view.result_size is None else f"{view.result_size} bytes",
     )
@@ -203,14 +215,24 @@ def show_list(jobs: list[JobView]) -> None:
     )
 
 
-def line(view: JobView) -> str:
-    """Where a job stands, on one line."""
-    fraction = None if view.progress is None or view.status in TERMINAL else f"{view.progress:.0%}"
-    message = None if view.status in TERMINAL else view.progress_message
-    return clean("  ".join(part for part in (view.job_id, view.status, fraction, message) if part))
-
-
 # ---- wait
+
+
+@command(job)
+@click.argument("job_id")
+@click.option("--after", metavar="ID", help="Go on behind the event of this id; with --json every event has one.")
+def watch(job_id: str, after: str | None) -> None:
+    """Print what a job brings forth, as it comes, until it is finished; ends with 1 unless it was completed.
+
+    Its states go to standard error. What counts is the result: 'pithead job result'.
+    """
+    with connection().client() as client:
+        _completed(follow(client, job_id, after))
+
+
+def _completed(view: JobView) -> None:
+    if view.status != "completed":
+        fail(f"{_ended(view)}; see 'pithead job status {view.job_id}'", 1)
 
 
 @command(job)
@@ -256,7 +278,20 @@ def _watch(to: Connection, job_ids: list[str], timeout: float | None, out: TextI
 def _teller(out: TextIO) -> AbstractContextManager[_Told]:
     if wants_json():
         return nullcontext()
-    return _Bars(out) if out.isatty() else nullcontext(lambda view: click.echo(line(view), file=out))
+    return _Bars(out) if out.isatty() else nullcontext(_Lines(out))
+
+
+class _Lines:
+    """A line for every change of a job, but for what it brings forth."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._told: dict[str, str] = {}
+
+    def __call__(self, view: JobView) -> None:
+        if self._told.get(view.job_id) != (now := line(view)):
+            self._told[view.job_id] = now
+            click.echo(now, file=self._out)
 
 
 class _Bars:
@@ -279,7 +314,8 @@ class _Bars:
         done = view.status in TERMINAL
         share = 1.0 if done else view.progress
         total = None if share is None else 1.0
-        self._progress.update(self._tasks[view.job_id], description=line(view), completed=share or 0.0, total=total)
+        words = "  ".join(part for part in (line(view), tail(view)) if part)
+        self._progress.update(self._tasks[view.job_id], description=words, completed=share or 0.0, total=total)
 
     def __enter__(self) -> _Told:
         self._progress.start()

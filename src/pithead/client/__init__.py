@@ -34,6 +34,7 @@ from pithead.client.errors import (
 )
 from pithead.client.executor import PitheadExecutor
 from pithead.client.files import Files, Rest
+from pithead.client.follow import AccountNews, JobNews, StreamEvent
 from pithead.client.mapping import Mapped
 from pithead.client.receipts import verify as verify_receipt
 from pithead.client.sync import Client, MinerClient
@@ -41,6 +42,7 @@ from pithead.client.watch import TERMINAL
 
 __all__ = [
     "TERMINAL",
+    "AccountNews",
     "AdminClient",
     "ApiError",
     "AsyncClient",
@@ -55,6 +57,7 @@ __all__ = [
     "Gone",
     "Invalid",
     "JobFailed",
+    "JobNews",
     "JobOptions",
     "Mapped",
     "MinerClient",
@@ -67,6 +70,7 @@ __all__ = [
     "Price",
     "RateLimited",
     "Rest",
+    "StreamEvent",
     "Unauthorized",
     "Unreachable",
     "WaitTimeout",

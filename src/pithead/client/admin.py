@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from pithead.client import calls as client_calls
+from pithead.client import follow
 from pithead.client import operator_calls as calls
 from pithead.client.calls import Account, Price
+from pithead.client.follow import AccountNews
 from pithead.client.sync import Keyed, pages
 from pithead.wire.admin import (
     AuditEntry,
@@ -36,6 +38,13 @@ class AdminClient(Keyed):
     whoever rotates the very key that the call is made with should give it a `grace`: without one it ends at once, and a
     lost answer cannot be asked for again.
     """
+
+    def account_events(self, after: str | None = None) -> Iterator[AccountNews]:
+        """What happens to all jobs, miners and payouts, as it happens, without end; as `Client.account_events`.
+
+        Of words about progress alone the operator is not told.
+        """
+        yield from self._follow(follow.account(after))
 
     def create_client(self, name: str, credit: Price = 0, *, idempotency_key: str | None = None) -> ClientCreated:
         """A new client, with some credit. Its key is shown this once."""

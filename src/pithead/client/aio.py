@@ -12,15 +12,17 @@ from typing import Any, Protocol, TypeVar, Unpack
 
 import httpx
 
-from pithead.client import calls
+from pithead.client import calls, follow
 from pithead.client.calls import JobOptions, MinerOptions, Price
 from pithead.client.drivers import AsyncDriver
 from pithead.client.environment import given
 from pithead.client.errors import PitheadError
 from pithead.client.files import Files, Place, Rest, Uploading, digest_of, named, there
+from pithead.client.follow import AccountNews, JobNews
 from pithead.client.mapping import Ahead, Mapped
 from pithead.client.results import Part
 from pithead.client.watch import Watch
+from pithead.wire.events import OutputPiece
 from pithead.wire.jobs import (
     ClientView,
     FilePage,
@@ -208,6 +210,31 @@ class AsyncClient(Keyed):
                 return job
             await self._sleep(pause)
 
+    async def events(self, job_id: str, after: str | None = None) -> AsyncIterator[JobNews]:
+        """What happens to the job, as it happens, until it is finished; `after`: from behind the event of this id on.
+
+        A connection that breaks is made again, for `retry_for` seconds from the last event, and nothing is missed.
+        """
+        async for event in self._follow(follow.job(job_id, after)):
+            yield event
+
+    async def output(self, job_id: str) -> AsyncIterator[OutputPiece]:
+        """What the work brings forth, as it comes, until the job is finished. What counts is the result.
+
+        With another `attempt` than before, what came before is void: another miner began anew.
+        """
+        async for event in self.events(job_id):
+            if isinstance(event.data, OutputPiece):
+                yield event.data
+
+    async def account_events(self, after: str | None = None) -> AsyncIterator[AccountNews]:
+        """What happens to all of the client's jobs, as it happens, without end; `after`: from behind the event of this id on.
+
+        A `Sync` that is not `resumed` means that something may have been missed: read anew what you show.
+        """
+        async for event in self._follow(follow.account(after)):
+            yield event
+
     async def result(self, job_id: str) -> bytes:
         """The bytes of the result, checked against their digest. Raises `Corrupted`; `Conflict` while there is none."""
         return await self._run(calls.result(job_id))
@@ -380,6 +407,11 @@ class AsyncMinerClient(AsyncDriver):
         Raises `FileCorrupted`; `NotFound` and `Conflict` where the job is not held.
         """
         return await self._run(calls.fetch_input(self.miner_id, job_id, rest, lease_token))
+
+    async def account_events(self, after: str | None = None) -> AsyncIterator[AccountNews]:
+        """What happens to the miner, its jobs and its payouts, as it happens, without end; as `Client.account_events`."""
+        async for event in self._follow(follow.account(after)):
+            yield event
 
     async def stats(self) -> Stats:
         """What the miner has done and earned."""

@@ -10,13 +10,17 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import httpx
+from httpx_sse import EventSource, SSEError
 
 from pithead import __version__
 from pithead.client import core
 from pithead.client.core import Call, Outcome, Reply
 from pithead.client.environment import checked_key, checked_url
+from pithead.client.errors import BadAnswer
+from pithead.client.follow import ENDED, SILENCE, Follow, StreamEvent
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 _CHUNK: Final = 1 << 20
 
@@ -95,6 +99,30 @@ class SyncDriver:
         except httpx.RequestError as error:
             return error
 
+    def _follow(self, follow: Follow[D]) -> Iterator[StreamEvent[D]]:
+        began, attempt = self._clock(), 0
+        while not follow.over:
+            try:
+                with self._http.stream(**_stream(follow, self._timeout)) as response:
+                    outcome: Outcome = ENDED
+                    if response.status_code == 204:
+                        return
+                    if not response.is_success:
+                        outcome = _reply(response, response.read())
+                    else:
+                        for said in EventSource(response).iter_sse():
+                            event = follow.take(said)
+                            if event is not None:
+                                yield event
+                            began, attempt = self._clock(), 0
+            except SSEError as error:
+                raise BadAnswer(url=self._url, why=str(error)) from error
+            except httpx.RequestError as error:
+                outcome = error
+            if not follow.over:
+                self._sleep(_again(self, follow, outcome, self._clock() - began, attempt))
+                attempt += 1
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -152,6 +180,30 @@ class AsyncDriver:
         except httpx.RequestError as error:
             return error
 
+    async def _follow(self, follow: Follow[D]) -> AsyncIterator[StreamEvent[D]]:
+        began, attempt = self._clock(), 0
+        while not follow.over:
+            try:
+                async with self._http.stream(**_stream(follow, self._timeout)) as response:
+                    outcome: Outcome = ENDED
+                    if response.status_code == 204:
+                        return
+                    if not response.is_success:
+                        outcome = _reply(response, await response.aread())
+                    else:
+                        async for said in EventSource(response).aiter_sse():
+                            event = follow.take(said)
+                            if event is not None:
+                                yield event
+                            began, attempt = self._clock(), 0
+            except SSEError as error:
+                raise BadAnswer(url=self._url, why=str(error)) from error
+            except httpx.RequestError as error:
+                outcome = error
+            if not follow.over:
+                await self._sleep(_again(self, follow, outcome, self._clock() - began, attempt))
+                attempt += 1
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
@@ -163,6 +215,26 @@ class AsyncDriver:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _stream(follow: Follow[Any], timeout: float) -> dict[str, Any]:
+    """What both kinds of httpx client are asked for."""
+    headers = {"Accept": "text/event-stream, application/problem+json", **follow.headers()}
+    limits = httpx.Timeout(timeout, read=SILENCE)
+    return {"method": follow.call.method, "url": follow.call.path, "headers": headers, "timeout": limits}
+
+
+def _again(
+    driver: SyncDriver | AsyncDriver, follow: Follow[Any], outcome: Outcome, elapsed: float, attempt: int
+) -> float:
+    """Seconds until a stream that broke off is asked for again. Raises what it came to, where that is no use."""
+    pause = core.pause(
+        follow.call, outcome, attempt=attempt, elapsed=elapsed, retry_for=driver._retry_for, draw=core.draw
+    )
+    if pause is None:
+        core.conclude(follow.call, outcome, driver._url)
+        raise BadAnswer(url=driver._url, why="it answers otherwise than with events")
+    return pause
 
 
 def _rest(call: Call[Any]) -> bytes | None:

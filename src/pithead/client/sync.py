@@ -11,15 +11,17 @@ from typing import Any, Protocol, TypeVar, Unpack
 
 import httpx
 
-from pithead.client import calls
+from pithead.client import calls, follow
 from pithead.client.calls import JobOptions, MinerOptions, Price
 from pithead.client.drivers import SyncDriver
 from pithead.client.environment import given
 from pithead.client.errors import PitheadError
 from pithead.client.files import Files, Place, Rest, Uploading, digest_of, named, there
+from pithead.client.follow import AccountNews, JobNews
 from pithead.client.mapping import Ahead, Mapped
 from pithead.client.results import Part
 from pithead.client.watch import Watch
+from pithead.wire.events import OutputPiece
 from pithead.wire.jobs import (
     ClientView,
     FilePage,
@@ -203,6 +205,29 @@ class Client(Keyed):
                 return job
             self._sleep(pause)
 
+    def events(self, job_id: str, after: str | None = None) -> Iterator[JobNews]:
+        """What happens to the job, as it happens, until it is finished; `after`: from behind the event of this id on.
+
+        A connection that breaks is made again, for `retry_for` seconds from the last event, and nothing is missed.
+        """
+        yield from self._follow(follow.job(job_id, after))
+
+    def output(self, job_id: str) -> Iterator[OutputPiece]:
+        """What the work brings forth, as it comes, until the job is finished. What counts is the result.
+
+        With another `attempt` than before, what came before is void: another miner began anew.
+        """
+        for event in self.events(job_id):
+            if isinstance(event.data, OutputPiece):
+                yield event.data
+
+    def account_events(self, after: str | None = None) -> Iterator[AccountNews]:
+        """What happens to all of the client's jobs, as it happens, without end; `after`: from behind the event of this id on.
+
+        A `Sync` that is not `resumed` means that something may have been missed: read anew what you show.
+        """
+        yield from self._follow(follow.account(after))
+
     def result(self, job_id: str) -> bytes:
         """The bytes of the result, checked against their digest. Raises `Corrupted`; `Conflict` while there is none."""
         return self._run(calls.result(job_id))
@@ -366,6 +391,10 @@ class MinerClient(SyncDriver):
         Raises `FileCorrupted`; `NotFound` and `Conflict` where the job is not held.
         """
         return self._run(calls.fetch_input(self.miner_id, job_id, rest, lease_token))
+
+    def account_events(self, after: str | None = None) -> Iterator[AccountNews]:
+        """What happens to the miner, its jobs and its payouts, as it happens, without end; as `Client.account_events`."""
+        yield from self._follow(follow.account(after))
 
     def stats(self) -> Stats:
         """What the miner has done and earned."""

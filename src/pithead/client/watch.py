@@ -43,7 +43,7 @@ class Watch:
 
     def saw(self, job: JobView, now: float) -> float | None:
         """Seconds to the next poll, `None` once the job is finished. Raises `WaitTimeout`."""
-        state = (job.status, job.attempts, job.progress, job.progress_message)
+        state = (job.status, job.attempts, job.progress, job.progress_message, job.output)
         if self._on_update is not None and state != self._told:
             self._told = state
             self._on_update(job)

@@ -6,8 +6,7 @@ the events of committed transactions, on the event loop's thread, and all of it 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -16,9 +15,10 @@ from pithead.core.board import Board, Kind
 from pithead.core.jobs import Job, State, is_finished
 from pithead.core.miners import Miner
 from pithead.exchange import jobs, miners, payouts, presence, upkeep
-from pithead.exchange.events import Event, JobChanged, KeysChanged
+from pithead.exchange.events import Event, Heard, JobChanged, KeysChanged
 from pithead.exchange.fleet import Fleet
 from pithead.exchange.ids import digest
+from pithead.exchange.live import Live
 from pithead.exchange.miners import Beat
 from pithead.exchange.newest import Newest
 from pithead.exchange.ports import Signer, Tx
@@ -79,6 +79,8 @@ class Coordinator:
         self.presence = Presence(rules)
         self.fleet = Fleet()
         self.tally = Tally()
+        #: What happens, for those who watch.
+        self.live = Live(clock)
         self._keys = Keys()
         self._client_ids: dict[int, str] = {}
         self._job_waiters: dict[str, set[asyncio.Future[None]]] = {}
@@ -132,6 +134,7 @@ class Coordinator:
     def stop(self) -> None:
         """Let everybody who waits go, so that an orderly stop need not wait for them."""
         self._stopping = True
+        self.live.end()
         self.waiting.wake_all()
         for future in [f for waiters in self._job_waiters.values() for f in waiters]:
             _resolve(future)
@@ -160,6 +163,8 @@ class Coordinator:
         self.tally.count(events)
         self.presence.forget(events)
         self.fleet.note(events)
+        if self.live.watched:
+            self.live.take(events)
         for event in events:
             match event:
                 case JobChanged(before, after):
@@ -173,20 +178,22 @@ class Coordinator:
                     pass
         self._feed_if_hungry()
 
-    def on_heard(self, jobs: Iterable[Job], left: AbstractSet[int], owners: Iterable[str]) -> None:
-        """Let what other coordinators did take effect in memory: jobs as they stand now, which of them left the queue, and
-        whose keys changed."""
+    def on_heard(self, heard: Heard) -> None:
+        """Let what other coordinators did take effect in memory."""
         now = self._clock()
-        for job in jobs:
-            self._hear(job, now, job.seq in left)
-        for owner in owners:
+        for job in heard.jobs:
+            self._hear(job, now, job.seq in heard.left)
+        for owner in heard.keys:
             self._keys.forget(owner)
+        if self.live.watched:
+            self.live.hear(heard.jobs, heard.miners, heard.payouts)
         self._feed_if_hungry()
 
     def on_gap(self) -> None:
         """Something may have happened unheard: nothing that is kept in memory is to be believed."""
         self._gap = True
         self._keys.forget_all()
+        self.live.gap()
 
     def _hear(self, job: Job, now: float, left: bool) -> None:
         """A job is like this, as far as is known; it may have been so for a while."""
@@ -232,6 +239,13 @@ class Coordinator:
             return None
         self._keys.keep(found, since)
         return valid(found, hashed, self._clock())
+
+    async def still_valid(self, principal: Principal) -> bool:
+        """Whether a key that was let in earlier would be let in now, for those whose calls go on for long."""
+        found = self._keys.find(principal.digest) if self._database.hears() else None
+        if found is None:
+            return await self._look_up(principal.digest) is not None
+        return valid(found, principal.digest, self._clock()) is not None
 
     # -- the board's supply
 
@@ -378,6 +392,7 @@ class Coordinator:
         """Let lapse, expire and go offline what is due, and put jobs whose back-off is over up for offer."""
         # First what was heard: a lease that was renewed must not lapse.
         await self.write_down()
+        self.live.settle()
         now = self._clock()
         for job in self.board.wake(now):
             self.waiting.wake_for(job, now)

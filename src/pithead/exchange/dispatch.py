@@ -2,7 +2,7 @@
 
 import msgspec
 
-from pithead.core import leases, matching, money
+from pithead.core import leases, matching, money, outputs
 from pithead.core.errors import (
     Conflict,
     Fault,
@@ -180,11 +180,42 @@ def report_progress(
     tx: Tx, *, miner_id: str, job_id: str, token: str | None, fraction: float | None, message: str
 ) -> Job:
     """How far the work is. Raises `NotFound`, `NotHolder`, `Fenced`, `JobTaken`, `JobFinished`."""
+    return _progress(tx, miner_id, job_id, token, fraction, message)[0]
+
+
+def report_output(
+    tx: Tx,
+    now: float,
+    *,
+    miner_id: str,
+    job_id: str,
+    token: str | None,
+    fraction: float | None,
+    message: str,
+    text: str,
+    offset: int,
+) -> tuple[Job, int]:
+    """Likewise, and what the work brought forth from the character `offset` on; the job, and how much of that is there now.
+
+    Telling a piece again changes nothing, and one before which something is missing is not taken. Raises likewise.
+    """
+    job, mine = _progress(tx, miner_id, job_id, token, fraction, message)
+    size = tx.output_size(job.seq, mine.number)
+    new = outputs.fresh(size, offset, text)
+    if new:
+        tx.add_output(job.seq, mine.number, size, new, now)
+    return job, size + len(new)
+
+
+def _progress(
+    tx: Tx, miner_id: str, job_id: str, token: str | None, fraction: float | None, message: str
+) -> tuple[Job, Attempt]:
     _, job, mine, standing = _under_lease(tx, miner_id, job_id, token)
     if standing is not Standing.HOLDS:
         raise JobFinished(f"your attempt at job {job.id} was {mine.outcome}")
     state = apply(job, Event.START)
-    return save(tx, job, msgspec.structs.replace(job, state=state, progress=fraction, progress_message=message))
+    after = msgspec.structs.replace(job, state=state, progress=fraction, progress_message=message)
+    return save(tx, job, after), mine
 
 
 def begin_upload(tx: Tx, *, miner_id: str, job_id: str, token: str | None) -> tuple[Job, Attempt]:

@@ -1,8 +1,12 @@
 """What happened, in the past tense. A transaction collects these; they take effect in memory once it is durable."""
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
 import msgspec
 
-from pithead.core.jobs import Job
+from pithead.core.jobs import Job, State, is_held
+from pithead.core.payouts import Payout
 
 
 class JobChanged(msgspec.Struct, frozen=True):
@@ -24,6 +28,8 @@ class MinerChanged(msgspec.Struct, frozen=True):
     miner: int
     #: Whether what matching looks at may be another now: it registered, changed its registration, or was decided about.
     profile: bool = False
+    #: Whether those who watch it have something to see: not with the next of many heartbeats.
+    seen: bool = True
 
 
 class LeaseLapsed(msgspec.Struct, frozen=True):
@@ -32,4 +38,33 @@ class LeaseLapsed(msgspec.Struct, frozen=True):
     job: int
 
 
-Event = JobChanged | KeysChanged | MinerChanged | LeaseLapsed
+class PayoutChanged(msgspec.Struct, frozen=True):
+    """A payout was requested or moved to another state."""
+
+    payout: Payout
+
+
+Event = JobChanged | KeysChanged | MinerChanged | LeaseLapsed | PayoutChanged
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """What other coordinators did."""
+
+    #: Jobs as they stand now, and the numbers of those that left the queue.
+    jobs: Sequence[Job] = ()
+    left: AbstractSet[int] = frozenset()
+    #: Whose keys changed.
+    keys: Sequence[str] = ()
+    #: Miners that were changed, or lost a job.
+    miners: Sequence[int] = ()
+    #: Payouts as they stand now.
+    payouts: Sequence[Payout] = ()
+
+
+def lost_by(before: Job | None, after: Job) -> int | None:
+    """The miner that held the job and does so no longer, though it did not complete it."""
+    if before is None or not is_held(before) or after.state is State.COMPLETED:
+        return None
+    return (
+        None if is_held(after) and after.miner == before.miner and after.attempts == before.attempts else before.miner
+    )

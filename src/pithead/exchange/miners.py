@@ -115,12 +115,13 @@ def heartbeat(
 ) -> Beat:
     """The miner is there: renew the leases of the jobs it names, or of all where it names none. Raises `NotFound`."""
     miner = find(tx, miner_id)
-    offline_at = now + rules.offline_after
+    offline_at, was_there = now + rules.offline_after, miner.online
     if miner.admission is Admission.PENDING and rules.enrollment != "approval":
         miner = msgspec.structs.replace(miner, admission=Admission.ADMITTED)
         tx.save_miner(miner)
+        was_there = False
     tx.beat(miner.seq, now, offline_at)
-    tx.emit(MinerChanged(miner.seq))
+    tx.emit(MinerChanged(miner.seq, seen=not was_there))
     miner = msgspec.structs.replace(miner, online=True, last_seen_at=now, offline_at=offline_at)
     if telemetry is not None:
         tx.set_telemetry(miner.seq, now, telemetry)

@@ -7,6 +7,7 @@ from pithead.core.errors import Conflict, Fault, Invalid, NotFound
 from pithead.core.money import micros, units
 from pithead.core.payouts import Event, Payout, State, apply, period_start
 from pithead.exchange import miners
+from pithead.exchange.events import PayoutChanged
 from pithead.exchange.ids import new_id
 from pithead.exchange.ports import Tx
 from pithead.exchange.rules import Rules
@@ -75,6 +76,7 @@ def create(
 def _reserve(tx: Tx, payout: Payout) -> Payout:
     stored = tx.add_payout(payout)
     tx.post(payout.requested_at, money.reserve(stored.miner, stored.seq, stored.amount))
+    tx.emit(PayoutChanged(stored))
     return stored
 
 
@@ -146,4 +148,5 @@ def _decided(tx: Tx, now: float, actor: str, action: str, before: Payout, after:
     if not tx.save_payout(before, after):
         raise Conflict(f"payout {before.id} has changed meanwhile; ask again")
     tx.audit(now, actor, action, after.id, detail)
+    tx.emit(PayoutChanged(after))
     return after

@@ -387,6 +387,19 @@ class Tx(InputsTx, Protocol):
     def rename_blob(self, owner: str, before: str, after: str) -> None:
         """Let what names the blob `before` of this job or file, as a whole or a part, name `after`."""
 
+    # -- what attempts brought forth so far
+    def output_size(self, job: int, attempt: int) -> int:
+        """How many characters are there."""
+
+    def add_output(self, job: int, attempt: int, start: int, text: str, now: float) -> None:
+        """Keep a piece that begins where what is there ends."""
+
+    def output_from(self, job: int, attempt: int, place: int) -> tuple[int, str]:
+        """What is there from this character on, and where that begins: later, where the first of it is gone."""
+
+    def prune_outputs(self, before: float, limit: int) -> int:
+        """Forget what jobs brought forth that were finished before this instant; how many pieces."""
+
     # -- the keys that blobs are encrypted under
     def data_keys(self) -> list[WrappedKey]: ...
     def add_data_key(self, key: WrappedKey) -> None: ...

@@ -15,6 +15,8 @@ GRACE = 6.0
 BATCH = 200
 #: Seconds for which telemetry is kept, a sample a minute: three days.
 TELEMETRY_TTL = 3 * 86_400.0
+#: Seconds from a job's end for which what its attempts brought forth meanwhile is kept: long enough to read the end of it.
+OUTPUT_TTL = 600.0
 
 
 class Swept(msgspec.Struct, frozen=True):
@@ -54,6 +56,7 @@ def prune(tx: Tx, now: float, rules: Rules) -> None:
     """Forget what nobody will ask for any more."""
     tx.prune(now - rules.notice_ttl)
     tx.prune_telemetry(now - TELEMETRY_TTL)
+    tx.prune_outputs(now - OUTPUT_TTL, BATCH)
 
 
 def say_alive(tx: Tx, now: float) -> float:

@@ -249,7 +249,7 @@ def _authorise(endpoint: Endpoint, scope: Scope) -> None:
         # A valid key on another miner's path learns nothing: not even whether there is such a miner.
         if principal.kind != "miner" or principal.id != scope["path_params"]["miner_id"]:
             raise HttpProblem(404, "not-found", errors.NotFound.title(), "there is no such miner")
-    elif principal.kind != endpoint.audience:
+    elif endpoint.audience not in (principal.kind, "account"):
         detail = f"this call needs a key of kind {endpoint.audience}, and yours is of kind {principal.kind}"
         raise HttpProblem(403, "forbidden", errors.Forbidden.title(), detail)
 

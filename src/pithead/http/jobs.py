@@ -92,7 +92,7 @@ async def get(call: Call) -> wire.JobView:
     wait = float(call.query.get("wait", 0))
     if wait:
         await call.exchange.finished(job_id, client_id, wait)
-    return await call.exchange.peek(lambda tx: shapes.job_view(tx, jobs.find_own(tx, job_id, client_id)))
+    return await call.exchange.peek(lambda tx: shapes.job_in_full(tx, jobs.find_own(tx, job_id, client_id)))
 
 
 @handles("cancel_job")

@@ -158,10 +158,23 @@ async def report_progress(call: Call) -> Operation:
     body: wire.Progress = call.body or wire.Progress()
 
     def operation(tx: Tx, now: float) -> wire.Progressed:
-        job = dispatch.report_progress(
-            tx, miner_id=miner_id, job_id=job_id, token=token, fraction=body.fraction, message=body.message
+        if not body.output:
+            job = dispatch.report_progress(
+                tx, miner_id=miner_id, job_id=job_id, token=token, fraction=body.fraction, message=body.message
+            )
+            return wire.Progressed(job_id=job.id, status=job.state.value)
+        job, size = dispatch.report_output(
+            tx,
+            now,
+            miner_id=miner_id,
+            job_id=job_id,
+            token=token,
+            fraction=body.fraction,
+            message=body.message,
+            text=body.output,
+            offset=body.output_offset,
         )
-        return wire.Progressed(job_id=job.id, status=job.state.value)
+        return wire.Progressed(job_id=job.id, status=job.state.value, output_size=size)
 
     return operation
 

@@ -59,6 +59,7 @@ def document(title: str, version: str, endpoints: tuple[Endpoint, ...] = ENDPOIN
             {"name": "miner", "description": "A miner, on its own path."},
             {"name": "client", "description": "A client, for its own jobs."},
             {"name": "operator", "description": "The operator."},
+            {"name": "account", "description": "Whoever has a key."},
         ],
         "paths": paths,
         "components": {
@@ -100,7 +101,7 @@ def statuses(endpoint: Endpoint) -> set[int]:
         found.add(401)
     if endpoint.audience in ("client", "operator"):
         found.add(403)
-    if endpoint.audience in ("miner", "client"):
+    if endpoint.audience in ("miner", "client", "account"):
         found.add(429)
     if "{" in endpoint.path:
         found.add(404)
@@ -150,6 +151,8 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         parameters.append(_header("Lease-Token", "From the accept: a call under an older lease is refused.", {}))
     if endpoint.resumable:
         parameters.append(_header("Upload-Offset", "The byte that the body begins at; the ones before are kept.", {}))
+    if endpoint.streams:
+        parameters.append(_header("Last-Event-ID", "The `id` of the last event that was read: go on behind it.", {}))
     if endpoint.raw_response:
         parameters.append(_header("Range", "A part of the bytes, e.g. `bytes=0-99`.", {}))
     return parameters
@@ -188,6 +191,19 @@ def _success(endpoint: Endpoint, schemas: dict[Any, dict[str, Any]]) -> dict[str
             "200": {"description": "The bytes.", "headers": headers, "content": content},
             "206": {"description": "The part of them that was asked for.", "headers": headers, "content": parts},
             "304": {"description": "The caller has them already.", "headers": headers},
+        }
+    if endpoint.streams:
+        # The schema is that of one event. OpenAPI 3.1 has no word for what each kind's `data` is: that is our `x-events`.
+        text = {"type": "string"}
+        event = {
+            "type": "object",
+            "properties": {"id": text, "event": text, "data": {**text, "contentMediaType": "application/json"}},
+            "required": ["id", "event", "data"],
+        }
+        events = {"text/event-stream": {"schema": event, "x-events": schemas[endpoint.response]}}
+        return {
+            "200": {"description": "Server-sent events.", "headers": headers, "content": events},
+            "204": {"description": "There is nothing more to come.", "headers": headers},
         }
     also = {kind: {"schema": {"type": "string"}} for kind in endpoint.also}
     return {

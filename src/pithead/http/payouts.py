@@ -1,6 +1,7 @@
 """Payouts: asked for by miners, decided by the operator, exported as a table."""
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from pithead.core.money import units
 from pithead.core.payouts import Payout
@@ -16,21 +17,26 @@ _CHUNK = 1000
 
 
 def _view(tx: Tx, payout: Payout) -> wire.PayoutView:
+    return wire.PayoutView(**fields(tx, payout))
+
+
+def fields(tx: Tx, payout: Payout) -> dict[str, Any]:
+    """What a payout is shown with."""
     miner = tx.miner_by_seq(payout.miner)
-    return wire.PayoutView(
-        payout_id=payout.id,
-        miner_id=miner.id if miner else "",
-        miner_name=miner.name if miner else "",
-        amount=units(payout.amount),
-        destination=payout.destination,
-        status=payout.state.value,
-        scheduled=payout.period is not None,
-        requested_at=payout.requested_at,
-        decided_at=payout.decided_at,
-        paid_at=payout.paid_at,
-        reference=payout.reference,
-        note=payout.note,
-    )
+    return {
+        "payout_id": payout.id,
+        "miner_id": miner.id if miner else "",
+        "miner_name": miner.name if miner else "",
+        "amount": units(payout.amount),
+        "destination": payout.destination,
+        "status": payout.state.value,
+        "scheduled": payout.period is not None,
+        "requested_at": payout.requested_at,
+        "decided_at": payout.decided_at,
+        "paid_at": payout.paid_at,
+        "reference": payout.reference,
+        "note": payout.note,
+    }
 
 
 @handles("request_payout")

@@ -1,11 +1,11 @@
 """From what the exchange knows to what travels: entities to wire shapes."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from pithead.core import miners as core
-from pithead.core.jobs import Job
+from pithead.core.jobs import Job, State
 from pithead.core.miners import Miner, status
 from pithead.core.money import units
 from pithead.core.needs import Needs
@@ -174,34 +174,53 @@ def completed(outcome: Outcome) -> miners.Completed:
 
 def job_view(tx: Tx, job: Job) -> jobs.JobView:
     """A job as its client sees it."""
+    return jobs.JobView(**job_fields(tx, job))
+
+
+#: Of a long output, so many characters of the end are shown with its job.
+_SHOWN: Final = 16_384
+
+
+def job_in_full(tx: Tx, job: Job) -> jobs.JobView:
+    """Likewise, with what it brought forth so far."""
+    view = job_view(tx, job)
+    if job.state in (State.RUNNING, State.UPLOADING) and (size := tx.output_size(job.seq, job.attempts)):
+        offset, text = tx.output_from(job.seq, job.attempts, max(0, size - _SHOWN))
+        view.output = jobs.PartialOutput(attempt=job.attempts, offset=offset, text=text)
+    return view
+
+
+def job_fields(tx: Tx, job: Job) -> dict[str, Any]:
+    """What a job is shown with."""
     details = tx.job_details(job)
     metrics = _metrics.decode(details.metrics) if details.metrics else None
-    return jobs.JobView(
-        job_id=job.id,
-        status=job.state.value,
-        model=job.model,
-        gpu_type=job.gpu_type,
-        gpu_count=job.gpu_count,
-        estimated_time=number(job.estimated_ms / 1000),
-        price=units(job.price),
-        priority=job.priority,
-        timeout=number(job.timeout),
-        max_attempts=job.max_attempts,
-        require_result=job.require_result,
-        attempts=job.attempts,
-        created_at=job.created_at,
-        expires_at=job.deadline,
-        started_at=job.accepted_at,
-        finished_at=job.finished_at,
-        miner_id=details.miner_id,
-        miner_name=details.miner_name,
-        progress=job.progress,
-        progress_message=job.progress_message,
-        result_hash=job.result_hash,
-        result_size=job.result_size,
-        result_expired=job.result_expired_at is not None,
-        failure=jobs.Failure(kind=job.failure_kind, reason=job.failure_reason or "") if job.failure_kind else None,
-        metrics=None
+    return {
+        "job_id": job.id,
+        "status": job.state.value,
+        "model": job.model,
+        "gpu_type": job.gpu_type,
+        "gpu_count": job.gpu_count,
+        "estimated_time": number(job.estimated_ms / 1000),
+        "price": units(job.price),
+        "priority": job.priority,
+        "timeout": number(job.timeout),
+        "max_attempts": job.max_attempts,
+        "require_result": job.require_result,
+        "attempts": job.attempts,
+        "created_at": job.created_at,
+        "expires_at": job.deadline,
+        "started_at": job.accepted_at,
+        "finished_at": job.finished_at,
+        "miner_id": details.miner_id,
+        "miner_name": details.miner_name,
+        "progress": job.progress,
+        "progress_message": job.progress_message,
+        "output": None,
+        "result_hash": job.result_hash,
+        "result_size": job.result_size,
+        "result_expired": job.result_expired_at is not None,
+        "failure": jobs.Failure(kind=job.failure_kind, reason=job.failure_reason or "") if job.failure_kind else None,
+        "metrics": None
         if metrics is None
         else jobs.JobMetrics(
             execution_time_seconds=metrics.execution_time_seconds,
@@ -210,7 +229,7 @@ def job_view(tx: Tx, job: Job) -> jobs.JobView:
             completion_tokens=metrics.completion_tokens,
         ),
         **({} if details.needs is None else _needs(details.needs)),
-    )
+    }
 
 
 def client_view(tx: Tx, client: Client) -> jobs.ClientView:

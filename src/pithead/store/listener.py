@@ -12,15 +12,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 import psycopg
 from psycopg import Notify
 
-from pithead.core.jobs import Job
+from pithead.exchange.events import Heard
 from pithead.store import notes
 from pithead.store.errors import StoreError
 from pithead.store.notes import Note
@@ -29,9 +28,6 @@ from pithead.store.queries import POSTGRES_READING as Q
 from pithead.store.tx import SqlTx
 
 _log = logging.getLogger("pithead.store")
-
-#: Is told of jobs as they stand, which of them left the queue, and whose keys changed.
-Heard = Callable[[Sequence[Job], AbstractSet[int], Sequence[str]], None]
 
 #: Seconds between two words to oneself.
 _ECHO_EVERY: Final = 1.0
@@ -46,9 +42,9 @@ _RETRY_EVERY: Final = 0.5
 class Listener:
     """Make it on the event loop's thread."""
 
-    def __init__(self, url: str, name: str, on_heard: Heard, on_gap: Callable[[], None]) -> None:
-        """`on_heard` gets jobs as they stand, which of them left the queue, and the owners of keys that changed; `on_gap` is called when it listens
-        again, after it may have missed something. Both on the loop."""
+    def __init__(self, url: str, name: str, on_heard: Callable[[Heard], None], on_gap: Callable[[], None]) -> None:
+        """`on_heard` gets what others did; `on_gap` is called when it listens again, after it may have missed something. Both
+        on the loop."""
         self._url = url
         self._name = name
         self._loop = asyncio.get_running_loop()
@@ -121,16 +117,26 @@ class Listener:
             elif not heard and now - said_at > _GIVE_UP_AFTER:
                 raise StoreError("what is said is not heard")
             jobs, left, keys = dict[int, None](), set[int](), dict[str, None]()
+            miners, payouts = dict[int, None](), dict[str, None]()
             for note in map(_read, connection.notifies(timeout=_ECHO_EVERY, stop_after=1)):
                 if note.by != self._name:
                     jobs.update(dict.fromkeys(note.jobs))
                     left.update(note.left)
                     keys.update(dict.fromkeys(note.keys))
+                    miners.update(dict.fromkeys(note.miners))
+                    payouts.update(dict.fromkeys(note.payouts))
                 elif note.echo == said:
                     self._heard_at, heard = said_at, True
-            if jobs or keys:
-                as_they_are = SqlTx(connection.execute, Q).jobs_by_seq(list(jobs)) if jobs else []
-                self._loop.call_soon_threadsafe(self._on_heard, as_they_are, left, list(keys))
+            if jobs or keys or miners or payouts:
+                tx = SqlTx(connection.execute, Q)
+                news = Heard(
+                    tx.jobs_by_seq(list(jobs)) if jobs else [],
+                    left,
+                    list(keys),
+                    list(miners),
+                    [payout for payout in map(tx.payout_by_id, payouts) if payout is not None],
+                )
+                self._loop.call_soon_threadsafe(self._on_heard, news)
 
 
 def _read(heard: Notify) -> Note:

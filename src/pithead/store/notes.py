@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from pithead.core.jobs import State
-from pithead.exchange.events import Event, JobChanged, KeysChanged
+from pithead.exchange.events import Event, JobChanged, KeysChanged, MinerChanged, PayoutChanged, lost_by
 
 T = TypeVar("T")
 
@@ -14,6 +14,7 @@ T = TypeVar("T")
 #: some forty characters.
 _JOBS: Final = 170
 _KEYS: Final = 100
+_MINERS: Final = 300
 
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -27,6 +28,10 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     left: Sequence[int] = ()
     #: Whose keys changed.
     keys: Sequence[str] = ()
+    #: The numbers of miners that have something to hear: they were changed, or lost a job.
+    miners: Sequence[int] = ()
+    #: The ids of payouts that changed.
+    payouts: Sequence[str] = ()
     #: A word to oneself, to see that words arrive.
     echo: int = 0
 
@@ -34,18 +39,30 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
 def payloads_of(by: str, events: Iterable[Event]) -> Iterator[str]:
     """What a batch has to tell."""
     jobs, left, keys = dict[int, None](), set[int](), dict[str, None]()
+    miners, payouts = dict[int, None](), dict[str, None]()
     for event in events:
         match event:
             case JobChanged(before, after):
                 jobs[after.seq] = None
+                if (loser := lost_by(before, after)) is not None:
+                    miners[loser] = None
                 if before is not None and before.state is State.QUEUED:
                     left.add(after.seq)
             case KeysChanged(owner):
                 keys[owner] = None
+            case MinerChanged(miner, seen=seen):
+                if seen:
+                    miners[miner] = None
+            case PayoutChanged(payout):
+                payouts[payout.id] = None
     for some in _portions(list(jobs), _JOBS):
         yield encode(Note(by, jobs=some, left=[seq for seq in some if seq in left]))
     for owners in _portions(list(keys), _KEYS):
         yield encode(Note(by, keys=owners))
+    for some in _portions(list(miners), _MINERS):
+        yield encode(Note(by, miners=some))
+    for ids in _portions(list(payouts), _KEYS):
+        yield encode(Note(by, payouts=ids))
 
 
 def _portions(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -65,7 +65,9 @@ def _for_psycopg(lock: str = "") -> dict[str, str]:
 #: What only PostgreSQL is asked.
 COORDINATORS: Final = ("queries_coordinators.sql", "queries_rates.sql")
 #: What both databases are asked.
-SHARED: Final = ("queries.sql", "queries_ledger.sql", "queries_retention.sql", "queries_inputs.sql")
+SHARED: Final = (
+    "queries.sql", "queries_ledger.sql", "queries_retention.sql", "queries_inputs.sql", "queries_live.sql",
+)  # fmt: skip
 #: All queries by name, as `sqlcipher3` takes them.
 SQLITE: Final = load(*SHARED)
 #: All queries by name, as `psycopg` takes them, for an operation, which locks what it reads.

@@ -12,13 +12,13 @@ import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from pithead.core.errors import Fault, Invalid
-from pithead.exchange.events import Event
+from pithead.exchange.events import Event, Heard
 from pithead.exchange.ports import Tx
 from pithead.exchange.tally import Load
 from pithead.store.clock import DatabaseClock
 from pithead.store.errors import StoreError
 from pithead.store.lanes import Lanes
-from pithead.store.listener import Heard, Listener
+from pithead.store.listener import Listener
 from pithead.store.postgres import connect, conninfo, one_line, prepare
 from pithead.store.queries import POSTGRES_READING
 from pithead.store.tx import SqlTx
@@ -49,7 +49,7 @@ class Shared:
         url: str,
         clock: DatabaseClock,
         on_events: Callable[[list[Event]], None],
-        on_heard: Heard,
+        on_heard: Callable[[Heard], None],
         on_gap: Callable[[], None],
     ) -> None:
         #: When it may be asked again, after it did not answer.

@@ -38,6 +38,7 @@ from pithead.exchange.ports import (
 )
 from pithead.store.inputs import InputsSql, needs_of
 from pithead.store.ledger import TOP, LedgerReads, payout_of
+from pithead.store.live import Live
 from pithead.store.queries import setting
 
 _STATE: Final = {str(s): s for s in State}
@@ -90,7 +91,7 @@ def _group(row: Sequence[Any]) -> Group:
     return Group(like, bool(busy), int(miners), int(slots), int(free))
 
 
-class SqlTx(LedgerReads, InputsSql):
+class SqlTx(LedgerReads, InputsSql, Live):
     """The store's side of one transaction (see `exchange.ports.Tx`)."""
 
     def __init__(self, execute: Callable[[str, Mapping[str, Any]], Any], queries: Mapping[str, str]) -> None:

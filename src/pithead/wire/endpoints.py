@@ -4,10 +4,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from pithead.wire import admin, jobs, ledger, miners, payouts, why
+from pithead.wire import admin, events, jobs, ledger, miners, payouts, why
 
-#: Who may call: anybody, a miner on its own path, a client, the operator.
-Audience = Literal["public", "miner", "client", "operator"]
+#: Who may call: anybody, a miner on its own path, a client, the operator, or whoever has a key.
+Audience = Literal["public", "miner", "client", "operator", "account"]
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -51,6 +51,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     raw_response: bool = False
     #: The operator may call it too, about anybody's.
     operator_too: bool = False
+    #: The response is a stream of server-sent events; `response` is the shape of their data.
+    streams: bool = False
     #: Other media types that it answers with, for those who ask for one by `Accept`.
     also: tuple[str, ...] = ()
 
@@ -63,6 +65,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 _CURSOR = Query("cursor", "string", "Where the page before ended: its `next_cursor`.")
 _LIMIT = Query("limit", "integer", "How many at the most.", 1, 200)
 _WAIT = Query("wait", "number", "Seconds to hold the call until there is something to tell.", 0, 60)
+_LASTING = Query(
+    "wait", "number", "Seconds after which the stream ends; it can be gone on with. 0: what there is now.", 0, 86_400
+)
 _FORMAT = Query("format", "string", "`csv` is the same as `Accept: text/csv`; the whole from the cursor on, unless `limit` says less.",
                 choices=("json", "csv"))  # fmt: skip
 _CSV = ("text/csv",)
@@ -134,6 +139,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
        jobs.JobView, problems=(410, 422), query=(_WAIT,)),
     _e("why_job", "GET", "/v1/jobs/{job_id}/why", "client", "Why a job waits: which rule keeps how many miners from it",
        why.JobWhy, problems=(410,), operator_too=True),
+    _e("job_events", "GET", "/v1/jobs/{job_id}/events", "client", "A job as it changes, and what it brings forth, until it is finished",
+       events.JobStream, streams=True, problems=(410, 422), query=(_LASTING,), operator_too=True),
     _e("cancel_job", "DELETE", "/v1/jobs/{job_id}", "client", "Cancel a job; its price goes back", jobs.JobView,
        problems=(409, 410)),
     _e("get_result", "GET", "/v1/jobs/{job_id}/result", "client", "The bytes of the result; ranges work",
@@ -149,6 +156,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _e("get_me", "GET", "/v1/clients/me", "client", "The client's account", jobs.ClientView),
     _e("my_ledger", "GET", "/v1/clients/me/ledger", "client", "Every posting of the client's account, the newest first",
        ledger.Statement, problems=(422,), also=_CSV, query=(_HELD, _LIMIT, _CURSOR, _FORMAT)),
+    # Whoever has a key.
+    _e("account_events", "GET", "/v1/account/events", "account", "What happens: to a client's jobs, to a miner's jobs and payouts, or, for the operator, to all",
+       events.AccountStream, streams=True, problems=(422,), query=(_LASTING,)),
     # The operator's side.
     _e("create_client", "POST", "/v1/admin/clients", "operator", "A new client", admin.ClientCreated,
        request=admin.CreateClient, status=201, problems=(422,), secret=True),

@@ -109,7 +109,16 @@ class JobMetrics(Answer):
     completion_tokens: int | None
 
 
-class JobView(Answer):
+class PartialOutput(Answer):
+    """What the present attempt brought forth so far. What counts is the result."""
+
+    attempt: int
+    #: How many characters came before the text: of a long output the end is shown.
+    offset: int
+    text: str
+
+
+class JobView(Answer, kw_only=True):
     """A job as it stands."""
 
     job_id: str
@@ -137,6 +146,8 @@ class JobView(Answer):
     #: 0 to 1, if the miner says.
     progress: Number | None
     progress_message: str
+    #: Only of a job that is asked for by its id, while a miner holds it and says what it has.
+    output: PartialOutput | None = None
     result_hash: str | None
     #: Bytes; `null` where no bytes were delivered.
     result_size: int | None

@@ -314,6 +314,10 @@ class Progress(OpenRequest):
     #: 0 to 1; `null` if unknown.
     fraction: Annotated[float, Meta(ge=0, le=1)] | None = None
     message: Line = ""
+    #: A piece of what the work brought forth so far, for those who watch. What counts is the result.
+    output: Annotated[str, Meta(max_length=65_536)] = ""
+    #: How many characters (code points) came before it. Telling a piece again changes nothing.
+    output_offset: Annotated[int, Meta(ge=0, le=2**40)] = 0
 
 
 class Progressed(Answer):
@@ -321,6 +325,8 @@ class Progressed(Answer):
 
     job_id: str
     status: JobStatus
+    #: With `output`: how many characters are there now. Less than were told: tell it from there on. At 262,144 no more are kept.
+    output_size: int | UnsetType = UNSET
 
 
 class Uploaded(Answer):

@@ -21,7 +21,7 @@ JOB: dict[str, Any] = {
     "created_at": 1.7e9, "expires_at": 1.8e9, "started_at": None, "finished_at": None, "miner_id": None,
     "miner_name": None, "progress": None, "progress_message": "", "result_hash": None, "result_size": None,
     "result_expired": False,
-    "failure": None, "metrics": None,
+    "failure": None, "metrics": None, "output": None,
 }  # fmt: skip
 MINER: dict[str, Any] = {
     "miner_id": "miner_1", "name": "rig", "gpu_type": "v100", "gpu_count": 2, "location": "cellar",

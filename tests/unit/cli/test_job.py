@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 DONE = {"status": "completed", "result_hash": "sha256:ab", "result_size": 4}
@@ -161,6 +162,58 @@ def test_wait_as_json(keyed: Any, coordinator: Any, shapes: Any) -> None:
 
 def test_wait_for_what_is_not_there(keyed: Any, refused: Any) -> None:
     assert "there is no such job" in refused(keyed("job", "wait", "job_9"))
+
+
+# ---- watch
+
+
+def events(*told: tuple[str, dict[str, Any]]) -> httpx.Response:
+    """A stream of these."""
+    lines = [f"id: {n}\nevent: {kind}\ndata: {json.dumps(data)}\n\n" for n, (kind, data) in enumerate(told)]
+    return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content="".join(lines).encode())
+
+
+def piece(text: str, attempt: int = 1) -> tuple[str, dict[str, Any]]:
+    return "output", {"job_id": "job_1", "attempt": attempt, "offset": 0, "text": text}
+
+
+def test_watch_prints_what_a_job_brings_forth(keyed: Any, coordinator: Any, shapes: Any) -> None:
+    running, done = {**shapes["job"], "status": "running"}, {**shapes["job"], **DONE}
+    stream = events(
+        ("job", running), piece("Half an"), piece("All of "), piece("it", 2), ("job", running), ("job", done)
+    )
+    coordinator.answers["GET /v1/jobs/job_1/events"] = stream
+    outcome = keyed("job", "watch", "job_1", "--after", "1-2-3")
+    assert (outcome.exit_code, outcome.stdout) == (0, "Half anAll of it")
+    assert outcome.stderr.splitlines() == ["job_1  running", "pithead: attempt 2 begins anew", "job_1  completed"]
+    assert coordinator.requests[0].headers["Last-Event-ID"] == "1-2-3"
+    lines = [json.loads(line) for line in keyed("job", "watch", "job_1", "--json").stdout.splitlines()]
+    assert [(line["id"], line["event"]) for line in lines] == [
+        ("0", "job"), ("1", "output"), ("2", "output"), ("3", "output"), ("4", "job"), ("5", "job"),
+    ]  # fmt: skip
+    assert lines[2]["data"]["text"] == "All of "
+
+
+def test_submit_and_follow(keyed: Any, coordinator: Any, shapes: Any, refused: Any) -> None:
+    coordinator.answers["POST /v1/jobs"] = {"job_id": "job_1", "status": "queued"}
+    failed = {**shapes["job"], "status": "failed", "failure": {"kind": "error", "reason": "burnt"}}
+    coordinator.answers["GET /v1/jobs/job_1/events"] = events(piece("So far"), ("job", failed))
+    outcome = keyed(*SUBMIT, "--input", "1", "--follow")
+    assert (outcome.exit_code, outcome.stdout) == (1, "So far")
+    assert outcome.stderr.endswith("pithead: job_1 failed (error: burnt); see 'pithead job status job_1'\n")
+    assert "--follow" in refused(keyed(*SUBMIT, "--input", "1", "--follow", "--wait"))
+
+
+def test_watch_of_a_job_that_was_finished_before(keyed: Any, coordinator: Any, shapes: Any) -> None:
+    coordinator.answers["GET /v1/jobs/job_1/events"] = httpx.Response(204)
+    coordinator.answers["GET /v1/jobs/job_1"] = {**shapes["job"], **DONE}
+    assert keyed("job", "watch", "job_1", "--after", "1-2-3").exit_code == 0
+
+
+def test_status_shows_the_end_of_what_there_is(keyed: Any, coordinator: Any, shapes: Any) -> None:
+    output = {"attempt": 1, "offset": 0, "text": "Once\nupon \x1b[31ma time"}
+    coordinator.answers["GET /v1/jobs/job_1"] = {**shapes["job"], "status": "running", "output": output}
+    assert "… Once upon \N{REPLACEMENT CHARACTER}[31ma time" in keyed("job", "status", "job_1").stdout
 
 
 # ---- status, list, cancel, result

@@ -92,6 +92,12 @@ ADMIN_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "health": ("health", (), {}),
 }
 
+#: Calls that go on: each event is read as it comes.
+STREAMS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
+    "job_events": ("events", ("job_1",), {"after": "1-2-3"}),
+    "account_events": ("account_events", (), {"after": "4-5-x"}),
+}
+
 #: Calls that make something new each time.
 KEYED = {
     "submit_job", "submit_batch", "credit_client", "request_payout", "create_payout", "register_miner",
@@ -120,6 +126,9 @@ class Table:
             msgspec.json.decode(request.content, type=endpoint.request)
         else:
             assert endpoint.request is None or endpoint.body_optional
+        if endpoint.streams:
+            assert request.headers["Last-Event-ID"] in ("1-2-3", "4-5-x")
+            return httpx.Response(204)
         if endpoint.raw_response:
             return httpx.Response(endpoint.status, headers={"Repr-Digest": f"sha-256=:{EMPTY}:"})
         line = b"\n" if "ndjson" in request.headers["Accept"] else b""
@@ -155,7 +164,10 @@ def test_every_endpoint_is_called_as_the_table_says(table: Table) -> None:
     assert all(request.headers["Authorization"] == "Bearer key_1" for request in table.requests)
     MinerClient.register(URL, **MACHINE, transport=httpx.MockTransport(table))
     assert "Authorization" not in table.requests[-1].headers
-    assert table.seen == [*MINER_CALLS, *CLIENT_CALLS, *ADMIN_CALLS, "register_miner"]
+    with Client(URL, "key_1", transport=httpx.MockTransport(table)) as client:
+        for method, args, options in STREAMS.values():
+            assert list(getattr(client, method)(*args, **options)) == []
+    assert table.seen == [*MINER_CALLS, *CLIENT_CALLS, *ADMIN_CALLS, "register_miner", *STREAMS]
     assert sorted(table.seen) == sorted(one.name for one in ENDPOINTS)
 
 
@@ -174,8 +186,10 @@ async def test_every_endpoint_is_called_as_the_table_says_awaited(table: Table) 
     async with AsyncClient(URL, "key_1", transport=transport) as client:
         for method, args, options in CLIENT_CALLS.values():
             await getattr(client, method)(*args, **options)
+        for method, args, options in STREAMS.values():
+            assert [event async for event in getattr(client, method)(*args, **options)] == []
     await AsyncMinerClient.register(URL, **MACHINE, transport=transport)
-    assert table.seen == [*MINER_CALLS, *CLIENT_CALLS, "register_miner"]
+    assert table.seen == [*MINER_CALLS, *CLIENT_CALLS, *STREAMS, "register_miner"]
 
 
 @pytest.mark.parametrize(("plain", "awaited"), [(Client, AsyncClient), (MinerClient, AsyncMinerClient)])
