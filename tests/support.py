@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -15,6 +15,7 @@ from pithead.exchange.ids import new_id, new_key, new_token
 from pithead.exchange.jobs import Order
 from pithead.exchange.miners import Registration
 from pithead.exchange.rules import Rules
+from pithead.store.batches import Batches, Item
 from pithead.store.postgres import connect, write
 from pithead.store.sqlite import SqliteStore, SqliteTx
 from pithead.store.tx import SqlTx
@@ -47,6 +48,7 @@ class Exchange:
         self._shared = connect(database, "test") if database else None
         if self._shared is None:
             self.store = SqliteStore(folder / "pithead.db")
+            self.batches = Batches(self.store.writing)
         self.rules = rules or Rules()
         self.signer = TestSigner()
         self.now = 1_000_000.0
@@ -58,17 +60,43 @@ class Exchange:
             outcome, events = write(self._shared, lambda tx: operation(tx, self.now))
             self.events.extend(events)
             return outcome
-        connection = self.store.writing
-        connection.execute("BEGIN IMMEDIATE")
-        tx = SqliteTx(connection)
+        item = Item(lambda tx: operation(cast(SqlTx, tx), self.now))
+        self.store.writing.execute("BEGIN IMMEDIATE")
         try:
-            outcome = operation(tx, self.now)
+            events = self.batches.run([item])
         except BaseException:
-            connection.execute("ROLLBACK")
+            self.store.writing.execute("ROLLBACK")
+            self.batches.memory.forget()
             raise
-        connection.execute("COMMIT")
-        self.events.extend(tx.events)
-        return outcome
+        self.store.writing.execute("COMMIT")
+        if item.failure is not None:
+            raise item.failure
+        self.events.extend(events)
+        return cast(T, item.outcome)
+
+    def recall(self) -> None:
+        """What the writer remembers is what is stored."""
+        if self._shared is not None:
+            return
+        memory, tx = self.batches.memory, SqliteTx(self.store.writing)
+        assert not memory.moves, "no move of a balance outlives its batch"
+        for miner in memory.miners.values():
+            assert tx.miner_by_id(miner.id) == miner == tx.miner_by_seq(miner.seq)
+        for client in memory.clients.values():
+            assert tx.client_by_id(client.id) == client == tx.client_by_seq(client.seq)
+        for account, balance in memory.balances.items():
+            assert tx.balance(account) == balance
+        for miner_seq, count in memory.counts.items():
+            assert tx.held_count(miner_seq) == count
+        for job in memory.jobs.values():
+            assert tx.job_by_id(job.id) == job
+            assert job.miner is None or job.id in memory.holders[job.miner]
+        assert {name for names in memory.holders.values() for name in names} <= memory.jobs.keys()
+        numbers = {job.seq: job for job in memory.jobs.values()}
+        for seq, attempt in memory.attempts.items():
+            assert numbers[seq].attempts == attempt.number
+            assert tx.newest_attempt(seq, attempt.miner, attempt.token) == attempt
+            assert tx.newest_attempt(seq, attempt.miner, None) == attempt
 
     def close(self) -> None:
         if self._shared is None:

@@ -391,6 +391,10 @@ class Histories(RuleBasedStateMachine):
             assert (miner.completed, miner.earnings) == (len(paid), len(paid) * PRICE)
 
     @invariant()
+    def the_writer_remembers_what_is_stored(self) -> None:
+        self.exchange.recall()
+
+    @invariant()
     def the_board_has_what_is_queued(self) -> None:
         """Fed by the events of the transactions alone, as in the coordinator."""
         self.coordinator.on_events(self.exchange.events)

@@ -207,6 +207,10 @@ class Money(RuleBasedStateMachine):
             assert self.exchange.holds(number) == self.book[number]
 
     @invariant()
+    def the_writer_remembers_what_is_stored(self) -> None:
+        self.exchange.recall()
+
+    @invariant()
     def statements_run_back_to_0(self) -> None:
         for number in [*self.numbers, *self.earners]:
             lines = self.exchange.do(partial(_lines, number))

@@ -8,6 +8,7 @@ import pytest
 from tests.postgres import Server
 
 from pithead.exchange.ports import Tx
+from pithead.store.batches import Batches, Item
 from pithead.store.keys import DatabaseKey
 from pithead.store.postgres import connect, write
 from pithead.store.sqlite import SqliteStore
@@ -32,6 +33,31 @@ class Sqlite:
 
     def do(self, operation: Callable[[Tx], T]) -> T:
         return self.store.write(operation)
+
+
+class Remembering(Sqlite):
+    """The embedded one as the writer works on it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.batches = Batches(self.store.writing)
+
+    def do(self, operation: Callable[[Tx], T]) -> T:
+        item = Item(operation)
+        self.store.writing.execute("BEGIN IMMEDIATE")
+        self.batches.run([item])
+        self.store.writing.execute("COMMIT")
+        if item.failure is not None:
+            raise item.failure
+        return cast(T, item.outcome)
+
+
+@pytest.fixture
+def remembering(tmp_path: Path) -> Iterator[Remembering]:
+    """An empty database of the embedded kind, with a writer that remembers."""
+    opened = Remembering(tmp_path)
+    yield opened
+    opened.store.close()
 
 
 @pytest.fixture
@@ -69,7 +95,7 @@ def shared(postgres: Server) -> Iterator[Postgres]:
         opened.connection.close()
 
 
-@pytest.fixture(params=["sqlite", "sqlcipher", "shared"])
+@pytest.fixture(params=["sqlite", "remembering", "sqlcipher", "shared"])
 def store(request: pytest.FixtureRequest) -> Store:
     """An empty database, of each kind in turn."""
     opened: Store = request.getfixturevalue(request.param)

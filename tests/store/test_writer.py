@@ -31,6 +31,13 @@ class Disk:
             self.before_commit()
         return self._connection.execute(sql, *values)
 
+    def cursor(self) -> Any:
+        return self._connection.cursor()
+
+    @property
+    def total_changes(self) -> int:
+        return int(self._connection.total_changes)
+
     @property
     def in_transaction(self) -> bool:
         return bool(self._connection.in_transaction)

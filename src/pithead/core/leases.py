@@ -36,6 +36,13 @@ def lease_end(now: float, ttl: float, limit: float) -> float:
     return min(now + ttl, limit)
 
 
+def renewed(job: Job, until: float) -> Job:
+    """A held job whose lease is to run to `until`, or to its limit if that is sooner; never shorter than it does."""
+    if job.lease_expires_at is None or job.lease_limit_at is None or job.lease_expires_at >= until:
+        return job
+    return msgspec.structs.replace(job, lease_expires_at=min(until, job.lease_limit_at))
+
+
 def take(job: Job, miner: int, token: str, now: float, policy: Policy) -> tuple[Job, Attempt]:
     """Give the job to `miner` under a new lease. Raises `JobTaken`, `JobFinished`."""
     if is_held(job):

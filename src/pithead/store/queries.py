@@ -81,3 +81,9 @@ def setting(sql: str, names: tuple[str, ...]) -> str:
     """The query with `{changes}` as assignments to these columns, in its own way of naming values."""
     form = "{0} = %({0})s" if "%(seq)s" in sql else "{0} = :{0}"
     return sql.replace("{changes}", ", ".join(form.format(name) for name in names) or "seq = seq")
+
+
+@cache
+def positional(sql: str) -> tuple[str, tuple[str, ...]]:
+    """The query with `?` for each `:name`, and the names in their order: bound so, a value costs a third."""
+    return re.sub(r"(?<![:\w]):(\w+)", "?", sql), tuple(re.findall(r"(?<![:\w]):(\w+)", sql))

@@ -3,9 +3,9 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlcipher3 import dbapi2
 
@@ -13,20 +13,37 @@ from pithead.store.cipher import check, connect
 from pithead.store.errors import StoreError
 from pithead.store.keys import DatabaseKey
 from pithead.store.migrate import migrate
-from pithead.store.queries import SQLITE
+from pithead.store.queries import SQLITE, positional
 from pithead.store.tx import SqlTx
 
 T = TypeVar("T")
 
+# Where no adapter is known for a value's exact type, the driver looks for one in three further ways, which costs more than
+# to bind it; only whole numbers, floats and texts are spared that.
+dbapi2.register_adapter(type(None), lambda nothing: nothing)
+dbapi2.register_adapter(bytes, bytes)
+dbapi2.register_adapter(bool, int)
+
 #: Seconds for which the end waits for reads to end.
 _GIVE_UP_AFTER: Final = 10.0
+
+
+def executor(connection: dbapi2.Connection) -> Callable[[str, Mapping[str, Any]], dbapi2.Cursor]:
+    """What runs statements one after the other, each read to its end before the next."""
+    cursor = connection.cursor()
+
+    def execute(sql: str, values: Mapping[str, Any]) -> dbapi2.Cursor:
+        text, names = positional(sql)
+        return cursor.execute(text, [values[name] for name in names])
+
+    return execute
 
 
 class SqliteTx(SqlTx):
     """One transaction over a connection."""
 
     def __init__(self, connection: dbapi2.Connection) -> None:
-        super().__init__(connection.execute, SQLITE)
+        super().__init__(executor(connection), SQLITE)
 
 
 class SqliteStore:

@@ -3,7 +3,7 @@
 Operations run on the event loop's own thread: they are short, await nothing, and two threads that hand Python's lock back
 and forth cost more than the operations do. The commit, which waits for the disk, runs in a thread and holds no lock
 meanwhile. While it is on its way, requests are read and operations gather, so a batch grows with the load and is one
-operation when there is none. Each runs in a savepoint: one that fails undoes itself and harms no other.
+operation when there is none (`store.batches`).
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from sqlcipher3 import dbapi2
 
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
+from pithead.store.batches import Batches, Item
 from pithead.store.errors import StoreError
-from pithead.store.sqlite import SqliteTx
 
 T = TypeVar("T")
 Operation = Callable[[Tx], Any]
@@ -35,16 +35,14 @@ _SLOW_FROM: Final = 8
 _PROBE_EVERY: Final = 50
 
 
-class _Waiting:
-    """An operation and who waits for its outcome."""
+class _Waiting(Item):
+    """… and who waits for it."""
 
-    __slots__ = ("failure", "future", "operation", "outcome")
+    __slots__ = ("future",)
 
     def __init__(self, operation: Operation, future: "asyncio.Future[Any]") -> None:
-        self.operation = operation
+        super().__init__(operation)
         self.future = future
-        self.outcome: Any = None
-        self.failure: BaseException | None = None
 
 
 class Writer:
@@ -55,6 +53,7 @@ class Writer:
         # Waiting for somebody else's transaction is done on the event loop (`_turn`), not by SQLite, which would block it.
         connection.execute("PRAGMA busy_timeout = 0")
         self._on_events = on_events
+        self._batches = Batches(connection)
         self._queue: deque[_Waiting] = deque()
         self._loop = asyncio.get_running_loop()
         self._disk = ThreadPoolExecutor(1, "pithead-commit")
@@ -123,22 +122,7 @@ class Writer:
         return [queue.popleft() for _ in range(min(len(queue), MAX_BATCH))]
 
     def _run_batch(self, batch: list[_Waiting]) -> list[Event]:
-        execute = self._connection.execute
-        events: list[Event] = []
-        for waiting in batch:
-            execute("SAVEPOINT operation")
-            tx = SqliteTx(self._connection)
-            try:
-                waiting.outcome = waiting.operation(tx)
-                events += tx.events
-            except dbapi2.OperationalError:
-                # The disk is full, or fails: nothing of the batch will get there, and SQLite may have undone it already.
-                raise
-            except Exception as error:
-                waiting.failure = error
-                execute("ROLLBACK TO operation")
-            execute("RELEASE operation")
-        return events
+        return self._batches.run(batch)
 
     def _finish(self, batch: list[_Waiting], events: list[Event], error: BaseException | None) -> None:
         """Answer a batch: all of it is durable, or with `error` nothing of it happened."""
@@ -150,6 +134,7 @@ class Writer:
                     self._on_events(events)
             else:
                 # The disk is full, the database is gone: everybody is told so.
+                self._batches.memory.forget()
                 for waiting in batch:
                     waiting.failure = StoreError(f"the database did not take the change: {error}")
                 if self._connection.in_transaction:

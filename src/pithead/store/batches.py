@@ -1,0 +1,84 @@
+"""Operations that share one transaction: each undoes itself where it fails, and harms no other.
+
+A savepoint for each costs as much as a statement or two, and few fail after they have changed something: a refusal comes
+before. So they run without, and where one does fail so late the whole batch is run again from its beginning, with a
+savepoint each. An operation may therefore run more than once, as it may on PostgreSQL: what it changes is the transaction's.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlcipher3 import dbapi2
+
+from pithead.exchange.events import Event
+from pithead.exchange.ports import Tx
+from pithead.store.memory import Memory, RememberingTx
+from pithead.store.sqlite import executor
+
+
+class Item:
+    """An operation, and what came of it: an outcome, or why not."""
+
+    __slots__ = ("failure", "operation", "outcome")
+
+    def __init__(self, operation: Callable[[Tx], Any]) -> None:
+        self.operation = operation
+        self.outcome: Any = None
+        self.failure: BaseException | None = None
+
+
+class Batches:
+    """Runs batches within transactions that are begun and ended elsewhere, on the one connection that writes."""
+
+    def __init__(self, connection: dbapi2.Connection) -> None:
+        self._connection = connection
+        self._execute = executor(connection)
+        self.memory = Memory()
+        #: Changes with every commit of somebody else.
+        self._version = 0
+
+    def run(self, batch: Sequence[Item]) -> list[Event]:
+        """Run these operations; the events of those that succeeded. Raises what fails the whole transaction."""
+        connection, memory = self._connection, self.memory
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            memory.forget()
+            self._version = version
+        connection.execute("SAVEPOINT batch")
+        events: list[Event] = []
+        for item in batch:
+            tx, changes = RememberingTx(self._execute, memory), connection.total_changes
+            try:
+                item.outcome = item.operation(tx)
+                events += tx.events
+            except dbapi2.OperationalError:
+                # The disk is full, or fails: nothing of the batch will get there, and SQLite may have undone it already.
+                raise
+            except Exception as error:
+                if tx.moved or connection.total_changes != changes:
+                    return self._run_carefully(batch)
+                item.failure = error
+        RememberingTx(self._execute, memory).write_moves()
+        return events
+
+    def _run_carefully(self, batch: Sequence[Item]) -> list[Event]:
+        connection, memory = self._connection, self.memory
+        connection.execute("ROLLBACK TO batch")
+        memory.forget()
+        events: list[Event] = []
+        for item in batch:
+            item.failure = None
+            connection.execute("SAVEPOINT operation")
+            tx = RememberingTx(self._execute, memory)
+            try:
+                item.outcome = item.operation(tx)
+                tx.write_moves()
+                events += tx.events
+            except dbapi2.OperationalError:
+                raise
+            except Exception as error:
+                item.failure = error
+                memory.forget()
+                connection.execute("ROLLBACK TO operation")
+            connection.execute("RELEASE operation")
+        return events
