@@ -56,6 +56,8 @@ class Said:
     body: Any
     token: str | None
     at: float
+    #: The part of the answer that was asked for.
+    range: str | None = None
     #: The status that the agent was answered; `None` where it got no answer.
     status: int | None = None
 
@@ -167,7 +169,14 @@ class Line(httpx.AsyncBaseTransport):
         job = path[5] if len(path) > 6 else ""
         content = await request.aread()
         body = json.loads(content) if content and name != "result" else content
-        said = Said(name, job, body, request.headers.get("Lease-Token"), asyncio.get_running_loop().time())
+        said = Said(
+            name,
+            job,
+            body,
+            request.headers.get("Lease-Token"),
+            asyncio.get_running_loop().time(),
+            request.headers.get("Range"),
+        )
         self.said.append(said)
         self.count(name, +1)
         faults = self._faults.get(name)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from pithead.agent.cache import Cache
 from pithead.agent.gpus import Inventory
 from pithead.agent.line import Line, Pace
 from pithead.agent.owner.decide import Standing, refusal, withheld
@@ -44,9 +45,10 @@ class Duty:
         speeds: Mapping[str, float],
         registered: Mapping[str, Any],
         changed: Callable[[], None],
+        cache: Cache | None = None,
     ) -> None:
         self._client, self._line, self._runner, self._pace = client, line, runner, pace
-        self._governor, self._record = governor, record
+        self._governor, self._record, self._cache = governor, record, cache
         self._models, self._machine, self._telemetry, self._changed = models, machine, telemetry, changed
         self._speeds, self._about, self._registered = dict(speeds), about, registered
         #: What the coordinator was last told of this miner; empty before the first time.
@@ -131,6 +133,8 @@ class Duty:
         if self._governor.look(sample):
             self._changed()
         await self._choose_gpus()
+        if self._cache is not None:
+            await self._cache.trim()
         if self._offered() != self._told:
             self._to_tell.set()
 

@@ -21,8 +21,10 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
+from pithead.agent.cache import Cache
 from pithead.agent.delivery import NotTaken, deliver
 from pithead.agent.duty import Duty, Telemetry
 from pithead.agent.gpus import Inventory
@@ -30,7 +32,7 @@ from pithead.agent.line import Line, Pace
 from pithead.agent.owner.governor import Governor
 from pithead.agent.record import JobLine, Record
 from pithead.agent.rhythm import Lease, Rhythm
-from pithead.agent.runners.base import About, RunFailed, Runner, RunResult, takes_files, task_of
+from pithead.agent.runners.base import About, Report, RunFailed, Runner, RunResult, takes_files, task_of
 from pithead.agent.service import notify
 from pithead.agent.spool import Finished, Spool
 from pithead.client import ApiError, AsyncMinerClient, PitheadError, Unauthorized
@@ -80,16 +82,18 @@ class Agent:
         record: Record | None = None,
         speeds: Mapping[str, float] | None = None,
         registered: Mapping[str, Any] | None = None,
+        cache: Cache | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`models`: those to offer; `None` is all that the runner has. `about`: what each of them is. `machine`: what was
         found here, to be compared with what was registered. `governor`: the owner's word, and `record`, which it goes by;
         without them the owner has said nothing. `speeds`: tokens a second by model, as they were measured. `registered`:
-        what holds again where the owner takes a setting back. `client` should not retry: the agent does.
+        what holds again where the owner takes a setting back. `cache`: for input files; without it jobs that have some are
+        refused. `client` should not retry: the agent does.
         """
         pace = pace or Pace()
         self._client, self._runner, self._spool, self._pace = client, runner, spool, pace
-        self._telemetry, self._clock = telemetry, clock
+        self._telemetry, self._clock, self._cache = telemetry, clock, cache
         self._line = Line(pace, clock)
         #: Set whenever a job is done or out of the agent's hands, the owner decided otherwise, or an interruption came.
         self._changed = asyncio.Event()
@@ -108,6 +112,7 @@ class Agent:
             speeds=speeds or {},
             registered=registered or {},
             changed=self._changed.set,
+            cache=cache,
         )
         self._rhythm = Rhythm(pace.heartbeat, clock)
         #: Of one job there may be two: what an earlier life left of it, twice taken, waits under both leases.
@@ -276,22 +281,21 @@ class Agent:
             held.progress = (fraction, message)
             self._record.moved(id(held), "running", fraction, message)
 
-        if assignment.input_files and not takes_files(self._runner, assignment.model):
-            raise RunFailed("bad_input", f"{assignment.model} makes no use of input files; submit the job without them")
         telling = self._group.create_task(self._tell_progress(held), name=f"progress of {held.job_id}")
         limit, asked = asyncio.timeout(assignment.attempt_expires_in), assignment.limits or JobLimits()
-        own = asyncio.timeout(asked.wall_clock_seconds)
+        own = asyncio.timeout(None)
         try:
-            async with limit:
-                task = task_of(assignment)
-                async with own:
-                    result = await self._runner.run(task, report)
+            async with limit, self._files_of(held, assignment, report) as files, own:
+                if asked.wall_clock_seconds is not None:
+                    # From here on: what it took to fetch its files is no time of the job's own.
+                    own.reschedule(asyncio.get_running_loop().time() + asked.wall_clock_seconds)
+                result = await self._runner.run(task_of(assignment, files), report)
             if asked.output_bytes is not None and len(result.data) > asked.output_bytes:
                 raise RunFailed(
                     "error", f"the result is longer than the {asked.output_bytes} bytes that the job allows"
                 )
             return result
-        except RunFailed:
+        except (RunFailed, Unauthorized):
             raise
         except Exception:
             if own.expired():
@@ -302,6 +306,17 @@ class Agent:
             raise RunFailed("error", "the runner broke; the miner's log says how") from None
         finally:
             telling.cancel()
+
+    def _files_of(
+        self, held: _Held, assignment: Assignment, report: Report
+    ) -> contextlib.AbstractAsyncContextManager[Mapping[str, Path]]:
+        """The job's input files, for as long as it runs. Raises `RunFailed`, before anything is fetched for nothing."""
+        files = assignment.input_files
+        if not files:
+            return contextlib.nullcontext({})
+        if self._cache is None or not takes_files(self._runner, assignment.model):
+            raise RunFailed("bad_input", f"{assignment.model} makes no use of input files; submit the job without them")
+        return self._cache.holding(self._client, self._line, held.job_id, held.token, files, report)
 
     async def _report(self, held: _Held, failure: RunFailed) -> None:
         kind, reason = failure.kind, failure.reason[:_LONGEST_REASON]

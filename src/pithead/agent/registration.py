@@ -70,6 +70,11 @@ def speeds_file() -> Path:
     return _folder("state") / "speeds.json"
 
 
+def files_folder(miner_id: str) -> Path:
+    """Where the miner keeps input files of jobs."""
+    return spool_of(miner_id).parent.parent / "files" / spool_of(miner_id).name
+
+
 def log_file(miner_id: str) -> Path:
     """Where the agent writes its log."""
     return state_file(miner_id).with_suffix(".log")

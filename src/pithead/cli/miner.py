@@ -207,6 +207,7 @@ def run(
 
 async def _work(who: Registration, profile: str, runner: Any, models: list[str]) -> bool:
     from pithead.agent import leftovers
+    from pithead.agent.cache import Cache
     from pithead.agent.gpus import Sampler, look
     from pithead.agent.loop import Agent
     from pithead.agent.owner.governor import Governor
@@ -236,6 +237,9 @@ async def _work(who: Registration, profile: str, runner: Any, models: list[str])
             governor=governor,
             record=record,
             speeds=remembered(registration.speeds_file()),
+            cache=Cache(
+                registration.files_folder(who.miner_id), lambda: int(governor.owner.file_cache * 1e9), record.moved_data
+            ),
             registered=who.numbers(),
         )
         loop = asyncio.get_running_loop()

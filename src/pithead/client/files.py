@@ -61,9 +61,16 @@ def digest_of(data: bytes | Path) -> str:
 class Rest:
     """A file on its way down, into an open file: what that has already is its beginning, and is not asked for again."""
 
-    def __init__(self, sha256: str, file: BinaryIO, *, size: int | None = None) -> None:
-        """`size`: how many bytes there must be, where that is known. Reads what is there."""
-        self.sha256, self._file, self._size = sha256, file, size
+    def __init__(
+        self,
+        sha256: str,
+        file: BinaryIO,
+        *,
+        size: int | None = None,
+        told: Callable[[int], object] = lambda position: None,
+    ) -> None:
+        """`size`: how many bytes there must be, where that is known. `told` hears how many are there. Reads what is there."""
+        self.sha256, self._file, self._size, self._told = sha256, file, size, told
         self._hash = hashlib.sha256()
         self.position = 0
         file.seek(0)
@@ -96,6 +103,7 @@ class Rest:
         self._file.write(chunk)
         self._hash.update(chunk)
         self.position += len(chunk)
+        self._told(self.position)
         if self._size is not None and self.position > self._size:
             raise FileCorrupted(sha256=self.sha256, why=f"it has more than {self._size} bytes")
 

@@ -111,6 +111,13 @@ class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         _about("When to work, in local time: `22:00-07:00` belongs to the day on which it begins; not set: always."),
     ] = []
     days: Annotated[list[Day], _about("Days to work on; not set: all.")] = []
+    file_cache: Annotated[
+        float,
+        _about(
+            "Gigabytes of disk for input files of jobs, which are kept for later jobs; 0: jobs with files fail here.",
+            ge=0,
+        ),
+    ] = 10.0
     settle: Annotated[
         float, _about("Seconds for which a limit must hold again before work is taken again.", ge=0, le=86_400)
     ] = 60.0
