@@ -1,5 +1,6 @@
 """`pithead miner run` in a process of its own, with the real model: how it starts, ends, and reports."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -177,6 +178,38 @@ def test_programs_of_the_owner_run_for_a_client(house: House) -> None:
     assert (picky.failure.kind, picky.failure.reason) == (
         "bad_input", "the program does not take this input: no such colour",
     )  # fmt: skip
+
+
+def test_a_program_reads_the_clients_file_in_the_sandbox(house: House, tmp_path: Path) -> None:
+    """Uploaded by the client, fetched by the agent once, seen in /input by two jobs, and changed by neither."""
+    (house.home / "runners.toml").write_text(
+        '[command.sum]\ncommand = ["/bin/sh", "-c", "sha256sum < /input/data.bin; echo no >> /input/data.bin; ls /input"]\n'
+    )
+    data = tmp_path / "data.bin"
+    data.write_bytes(os.urandom(5_000_000))
+    digest = hashlib.sha256(data.read_bytes()).hexdigest()
+
+    def submit(model: str, **options: Any) -> str:
+        return house.client.submit(
+            model, {}, price="0.01", gpu_type=house.gpu_type, timeout=100, files=[data], **options
+        ).job_id
+
+    jobs = [submit("command:sum", limits={"memory_bytes": 64 << 20}) for _ in range(2)]
+    useless, greedy = submit(MODEL), submit("command:sum", limits={"memory_bytes": 1 << 50}, max_attempts=1)
+    with house.works() as agent:
+        agent.says("programs run in")
+        done = [house.client.wait(job, timeout=60) for job in jobs]
+        refused, over = (house.client.wait(job, timeout=60) for job in (useless, greedy))
+        agent.signal(signal.SIGTERM)
+        assert agent.ended() == 0
+    assert [view.status for view in done] == ["completed", "completed"]
+    assert [house.client.result(job) for job in jobs] == [f"{digest}  -\ndata.bin\n".encode()] * 2
+    assert refused.failure is not None
+    assert refused.failure.kind == "bad_input"
+    assert over.failure is not None
+    assert over.failure.kind == "over_limit"
+    [kept] = (house.home / "files" / house.miner_id).iterdir()
+    assert (kept.name, hashlib.sha256(kept.read_bytes()).hexdigest()) == (digest, digest)
 
 
 def test_runners_that_cannot_be_used_are_said_in_one_line(house: House) -> None:
