@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pithead.cli.ledger import listing, print_entries, some
+from pithead.cli.ledger import listing, page_size, print_entries, some
 from pithead.cli.output import emit, facts, moment
 from pithead.cli.profiles import command, connection, connection_options
 from pithead.wire.jobs import ClientView
@@ -29,12 +29,11 @@ def show() -> None:
 @command(account)
 @click.option("--held", is_flag=True, help="The postings of what is set aside for your jobs.")
 @listing
-def ledger(held: bool, limit: int | None, as_csv: bool) -> None:
+def ledger(held: bool, limit: int | None) -> None:
     """List every posting, the newest first, with its cause, its job, and the balance after it."""
-    size = 200 if limit is None and as_csv else min(limit or 50, 200)
     which: Any = "held" if held else "balance"
     with connection().client() as client:
-        print_entries(some(client.iter_ledger(account=which, page_size=size), limit, as_csv), as_csv)
+        print_entries(some(client.iter_ledger(account=which, page_size=page_size(limit)), limit))
 
 
 def show_client(view: ClientView) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 import msgspec
@@ -13,18 +13,36 @@ from pithead.cli import care, encryption
 from pithead.cli import job as jobs
 from pithead.cli.account import show_client
 from pithead.cli.ledger import ledger
-from pithead.cli.output import emit, facts, fail, moment, table
+from pithead.cli.output import csv_option, emit, facts, fail, limit_option, listed, moment
+from pithead.cli.page import Page
 from pithead.cli.payout import payout
 from pithead.cli.profiles import command, connection, connection_options
 from pithead.cli.watching import line
 from pithead.cli.why import show_job_why, show_miner_why
-from pithead.wire.miners import MinerView
+from pithead.wire.admin import AuditEntry
+from pithead.wire.jobs import ClientView
+from pithead.wire.miners import MinerStatus, MinerView
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group()
+@click.group(
+    cls=Page,
+    sections={
+        "People and machines": ("client", "miner", "key", "enrollment-token"),
+        "Work and money": ("job", "ledger", "payout"),
+        "Looking": ("overview", "audit"),
+        "On the coordinator's machine": ("backup", "restore", "migrate", "keygen", "encrypt", "decrypt", "rekey"),
+    },
+    examples=(
+        "pithead admin client create alice --credit 100",
+        "pithead admin miner list --status pending",
+        "pithead admin miner why MINER_ID",
+        "pithead admin payout export --status approved > payouts.csv",
+        "pithead admin backup /srv/backups/$(date +%F)",
+    ),
+)
 @connection_options
 def admin() -> None:
     """Clients and credit, the ledger, payouts, miners, keys, limits, the audit log; backups, upgrades, encryption.
@@ -50,13 +68,6 @@ admin.add_command(ledger)
 admin.add_command(payout)
 for _command in (*care.COMMANDS, *encryption.COMMANDS):
     admin.add_command(_command)
-
-
-def _limit(function: F) -> F:
-    option = click.option(
-        "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at the most."
-    )
-    return option(function)
 
 
 def _repeatable(function: F) -> F:
@@ -85,13 +96,15 @@ def create_client(name: str, credit: str, idempotency_key: str | None) -> None:
 
 
 @command(_client, "list")
-@_limit
+@limit_option
+@csv_option
 def list_clients(limit: int) -> None:
     """List clients, the newest first."""
     with connection().admin() as operator:
         found = _first(operator.iter_clients(page_size=min(limit, 200)), limit)
     rows = ((one.client_id, one.name, one.balance, one.held, moment(one.created_at)) for one in found)
-    emit({"clients": found}, lambda: table(("CLIENT ID", "NAME", ">BALANCE", ">HELD", "CREATED"), rows))
+    columns = ("CLIENT ID", "NAME", ">BALANCE", ">HELD", "CREATED")
+    listed("clients", found, ClientView.__struct_fields__, columns, rows)
 
 
 @command(_client, "show")
@@ -129,8 +142,9 @@ def set_credit_line(client_id: str, amount: str) -> None:
 
 
 @command(_miner, "list")
-@click.option("--status", help="Only miners in this state.")
-@_limit
+@click.option("--status", type=click.Choice(get_args(MinerStatus)), help="Only miners in this state.")
+@limit_option
+@csv_option
 def list_miners(status: str | None, limit: int) -> None:
     """List miners, the newest first."""
     with connection().admin() as operator:
@@ -148,7 +162,7 @@ def list_miners(status: str | None, limit: int) -> None:
         )
         for one in found
     )
-    emit({"miners": found}, lambda: table(columns, rows))
+    listed("miners", found, MinerView.__struct_fields__, columns, rows)
 
 
 @command(_miner, "show")
@@ -314,16 +328,17 @@ def create_token(uses: int, expires_in: float, idempotency_key: str | None) -> N
 
 
 @command(_job, "list")
-@click.option("--status", help="Only jobs in this state.")
+@click.option("--status", type=jobs.STATES, help="Only jobs in this state.")
 @click.option("--model", help="Only jobs of this model.")
 @click.option("--client", "client_id", metavar="CLIENT_ID", help="Only jobs of this client.")
-@_limit
+@limit_option
+@csv_option
 def list_jobs(status: str | None, model: str | None, client_id: str | None, limit: int) -> None:
     """List everybody's jobs, the newest first."""
     with connection().admin() as operator:
         every = operator.iter_jobs(status=status, model=model, client_id=client_id, page_size=min(limit, 200))
         found = _first(every, limit)
-    emit({"jobs": found}, lambda: jobs.show_list(found))
+    jobs.show_list(found)
 
 
 @command(_job, "why")
@@ -348,13 +363,15 @@ def cancel_job(job_id: str) -> None:
 
 
 @command(admin)
-@_limit
+@limit_option
+@csv_option
 def audit(limit: int) -> None:
     """Show what operators did, the newest first."""
     with connection().admin() as operator:
         found = _first(operator.iter_audit(page_size=min(limit, 200)), limit)
     rows = ((moment(one.at), one.actor, one.action, one.subject, one.detail) for one in found)
-    emit({"entries": found}, lambda: table(("AT", "ACTOR", "ACTION", "SUBJECT", "DETAIL"), rows))
+    columns = ("AT", "ACTOR", "ACTION", "SUBJECT", "DETAIL")
+    listed("entries", found, AuditEntry.__struct_fields__, columns, rows)
 
 
 @command(admin)

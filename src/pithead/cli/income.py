@@ -8,9 +8,8 @@ from typing import Final
 import click
 
 from pithead.cli.identity import client_of, identity, identity_options
-from pithead.cli.ledger import csv_option, print_csv
-from pithead.cli.output import emit, facts, json_option, moment, table
-from pithead.wire.ledger import EarningsBy, EarningsRow
+from pithead.cli.output import csv_option, emit, facts, json_option, moment, print_csv, table, wants_csv
+from pithead.wire.ledger import EarningsBy
 from pithead.wire.payouts import PayoutView
 
 _DAY: Final = click.DateTime(["%Y-%m-%d"])
@@ -29,7 +28,6 @@ def earnings(
     by: EarningsBy,
     since: datetime | None,
     until: datetime | None,
-    as_csv: bool,
     profile: str,
     url: str | None,
     key: str | None,
@@ -40,8 +38,8 @@ def earnings(
     beyond = None if until is None else (until.replace(tzinfo=UTC) + timedelta(days=1)).timestamp()
     with client_of(identity(profile, url, key, miner_id)) as client:
         found = client.earnings(by, since=first, until=beyond)
-    if as_csv:
-        print_csv(EarningsRow, found.rows, (by, "jobs", "earned"))
+    if wants_csv():
+        print_csv(found.rows, (by, "jobs", "earned"))
         return
 
     def show() -> None:
@@ -93,6 +91,7 @@ def request(
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at the most.")
 @identity_options
 @json_option
+@csv_option
 def list_(limit: int, profile: str, url: str | None, key: str | None, miner_id: str | None) -> None:
     """Show what can be asked for, and the payouts, the newest first."""
     with client_of(identity(profile, url, key, miner_id)) as client:
@@ -107,7 +106,10 @@ def list_(limit: int, profile: str, url: str | None, key: str | None, miner_id: 
         table(columns, rows)
         click.echo(f"To be asked for: {page.balance:f}")
 
-    emit(page, show)
+    if wants_csv():
+        print_csv(page.payouts, PayoutView.__struct_fields__)
+    else:
+        emit(page, show)
 
 
 def show_payout(view: PayoutView) -> None:

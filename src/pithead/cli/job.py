@@ -10,26 +10,54 @@ from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO, get_args
 
 import click
 import msgspec
 
 from pithead.cli.mapping import map_
-from pithead.cli.output import clean, emit, facts, fail, moment, result_as_json, table, wants_json
+from pithead.cli.output import (
+    clean,
+    csv_option,
+    emit,
+    facts,
+    fail,
+    limit_option,
+    listed,
+    moment,
+    result_as_json,
+    wants_json,
+)
+from pithead.cli.page import Page
 from pithead.cli.profiles import Connection, command, connection, connection_options
 from pithead.cli.watching import follow, line, tail
 from pithead.cli.why import show_job_why
 from pithead.client import TERMINAL, AsyncClient, JobOptions, WaitTimeout
 from pithead.wire.jobs import JobView
+from pithead.wire.miners import JobStatus
 
 #: Jobs waited for at the same time. More wait their turn; since all must finish, that costs nothing.
 _AT_ONCE = 32
 
+#: What a job can be, for `--status`.
+STATES = click.Choice(get_args(JobStatus))
+
 _Told = Callable[[JobView], object] | None
 
 
-@click.group()
+@click.group(
+    cls=Page,
+    sections={
+        "Have work done": ("submit", "map", "wait", "result", "cancel"),
+        "Look": ("list", "status", "why"),
+    },
+    examples=(
+        "pithead job submit --model gpt2 --prompt 'Hello' --price 0.05 --wait",
+        "pithead job map prompts.jsonl --model gpt2 --price 0.01",
+        "pithead job list --status queued --csv > queue.csv",
+        "pithead job why JOB_ID",
+    ),
+)
 @connection_options
 def job() -> None:
     """Submit jobs, wait for them, fetch results."""
@@ -153,14 +181,15 @@ def why(job_id: str) -> None:
 
 
 @command(job, "list")
-@click.option("--status", help="Only jobs in this state.")
+@click.option("--status", type=STATES, help="Only jobs in this state.")
 @click.option("--model", help="Only jobs of this model.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at the most.")
+@limit_option
+@csv_option
 def list_(status: str | None, model: str | None, limit: int) -> None:
     """List your jobs, the newest first."""
     with connection().client() as client:
         found = list(islice(client.iter_jobs(status=status, model=model, page_size=min(limit, 200)), limit))
-    emit({"jobs": found}, lambda: show_list(found))
+    show_list(found)
 
 
 @command(job)
@@ -197,22 +226,21 @@ def show(view: JobView) -> None:
 
 def show_list(jobs: list[JobView]) -> None:
     """Jobs, a line each."""
-    table(
-        ("JOB ID", "STATUS", "MODEL", "GPU", ">PRICE", ">ATTEMPTS", "MINER", "CREATED"),
+    columns = ("JOB ID", "STATUS", "MODEL", "GPU", ">PRICE", ">ATTEMPTS", "MINER", "CREATED")
+    rows = (
         (
-            (
-                one.job_id,
-                one.status,
-                one.model,
-                f"{one.gpu_count} × {one.gpu_type}",
-                one.price,
-                one.attempts,
-                one.miner_name,
-                moment(one.created_at),
-            )
-            for one in jobs
-        ),
+            one.job_id,
+            one.status,
+            one.model,
+            f"{one.gpu_count} × {one.gpu_type}",
+            one.price,
+            one.attempts,
+            one.miner_name,
+            moment(one.created_at),
+        )
+        for one in jobs
     )
+    listed("jobs", jobs, JobView.__struct_fields__, columns, rows)
 
 
 # ---- wait

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, TypeVar
 
 import click
-import msgspec
 
-from pithead.cli.output import emit, fail, moment, table, wants_json
+from pithead.cli.output import csv_option, emit, fail, moment, print_csv, table, wants_csv, wants_json
 from pithead.cli.profiles import command, connection, connection_options
 from pithead.cli.progress import Steps
-from pithead.wire import tables
 from pithead.wire.ledger import LedgerCheck, LedgerEntry, TransferView
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def csv_option(function: F) -> F:
-    """Gives a command `--csv`."""
-    return click.option("--csv", "as_csv", is_flag=True, help="Print a table for a spreadsheet.")(function)
+T = TypeVar("T")
 
 
 def listing(function: F) -> F:
@@ -31,24 +25,20 @@ def listing(function: F) -> F:
     return limit(csv_option(function))
 
 
-def some(found: Iterable[Any], limit: int | None, as_csv: bool) -> Iterable[Any]:
-    """As many as were asked for."""
-    return found if as_csv and limit is None else islice(found, limit or 50)
+def some(found: Iterable[T], limit: int | None) -> Iterable[T]:
+    """As many as were asked for: all of them only for a spreadsheet."""
+    return found if wants_csv() and limit is None else islice(found, limit or 50)
 
 
-def print_csv(
-    shape: type[msgspec.Struct], rows: Iterable[msgspec.Struct], columns: Sequence[str] | None = None
-) -> None:
-    """Print a table, each row as it comes; the columns are the shape's fields unless others are given."""
-    click.echo(tables.head(columns or shape.__struct_fields__), nl=False)
-    for row in rows:
-        click.echo(tables.lines([row]), nl=False)
+def page_size(limit: int | None) -> int:
+    """How many to fetch at a time."""
+    return 200 if limit is None and wants_csv() else min(limit or 50, 200)
 
 
-def print_entries(entries: Iterable[LedgerEntry], as_csv: bool) -> None:
+def print_entries(entries: Iterable[LedgerEntry]) -> None:
     """Print the postings of one account."""
-    if as_csv:
-        print_csv(LedgerEntry, entries)
+    if wants_csv():
+        print_csv(entries, LedgerEntry.__struct_fields__)
         return
     found = list(entries)
     rows = ((e.entry, moment(e.at), e.cause, e.amount, e.balance, e.job_id or e.payout_id, e.note) for e in found)
@@ -66,20 +56,20 @@ def ledger() -> None:
 @click.option("--account", metavar="ID", help="Only the postings of this client or miner, or of issued or fees.")
 @click.option("--held", is_flag=True, help="With a client's --account: what is set aside for its jobs.")
 @listing
-def list_ledger(account: str | None, held: bool, limit: int | None, as_csv: bool) -> None:
+def list_ledger(account: str | None, held: bool, limit: int | None) -> None:
     """List postings, the newest first."""
     if held and account is None:
         fail("--held is about one client; name it with --account")
-    size = 200 if limit is None and as_csv else min(limit or 50, 200)
+    size = page_size(limit)
     with connection().admin() as operator:
         if account is not None:
             which: Any = "held" if held else "balance"
             entries = operator.iter_account_ledger(account, account=which, page_size=size)
-            print_entries(some(entries, limit, as_csv), as_csv)
+            print_entries(some(entries, limit))
             return
-        every = some(operator.iter_ledger(page_size=size), limit, as_csv)
-        if as_csv:
-            print_csv(TransferView, every)
+        every = some(operator.iter_ledger(page_size=size), limit)
+        if wants_csv():
+            print_csv(every, TransferView.__struct_fields__)
             return
         found = list(every)
     rows = (

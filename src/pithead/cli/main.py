@@ -11,8 +11,9 @@ from typing import Any, Final
 import click
 
 from pithead import __version__
-from pithead.cli.output import clean, fail, json_option
-from pithead.cli.profiles import DEFAULT_PROFILE, DEFAULT_URL, Profile, path, save
+from pithead.cli.here import completion, login, profile
+from pithead.cli.output import clean, fail
+from pithead.cli.page import Page
 
 #: Groups and commands that are imported only when called, with the line that `--help` shows of each, by section.
 SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
@@ -35,11 +36,11 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
 _LAZY: Final = {name: target for section in SECTIONS.values() for name, (target, _) in section.items()}
 
 
-class Root(click.Group):
+class Root(Page):
     """Loads groups late, shows them by section, and ends every error with one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_LAZY, *super().list_commands(ctx)]
+        return [*_LAZY, *self.commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _LAZY:
@@ -51,14 +52,10 @@ class Root(click.Group):
             fail(f"'pithead {cmd_name}' cannot be loaded ({error}); install pithead again, with all that it needs")
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own = {name: (name, command.get_short_help_str(80)) for name, command in self.commands.items()}
+    def rows(self, ctx: click.Context) -> dict[str, list[tuple[str, str]]]:
+        own = [(name, command.get_short_help_str(80)) for name, command in self.commands.items() if not command.hidden]
         sections = {title: [(name, line) for name, (_, line) in group.items()] for title, group in SECTIONS.items()}
-        sections["On this computer"] = list(own.values())
-        width = max(len(name) for rows in sections.values() for name, _ in rows)
-        for title, rows in sections.items():
-            with formatter.section(title):
-                formatter.write_dl([(name.ljust(width), line) for name, line in rows])
+        return sections | {"On this computer": own}
 
     def main(
         self,
@@ -121,24 +118,26 @@ def _say(message: str, code: int = 2) -> int:
     return code
 
 
-EPILOG = """\b
-A first look:
-  pithead demo
-\b
-An exchange of your own:
-  pithead serve
-  pithead admin client create alice --credit 100
-  pithead login --url http://127.0.0.1:8080
-  pithead job submit --model gpt2 --prompt 'Hello' --price 0.05 --wait
-
+EXAMPLES: Final = (
+    "pithead demo",
+    "pithead serve",
+    "pithead admin client create alice --credit 100",
+    "pithead login --url http://127.0.0.1:8080",
+    "pithead miner register --price 0.05 && pithead miner run",
+    "pithead job submit --model gpt2 --prompt 'Hello' --price 0.05 --wait",
+    "pithead job map prompts.jsonl --model gpt2 --price 0.01",
+    "pithead job why JOB_ID",
+)
+EPILOG: Final = """
 URL and key come from --url and --key, else from PITHEAD_URL and PITHEAD_KEY, else from the profile that 'pithead login'
-saved. With --json, any command prints one JSON document. Exit codes: 0 done, 1 the work came to nothing, 2 it could not
-be done (one line on stderr says why), 130 interrupted.
+saved. With --json, any command prints one JSON document; with --csv, a list is a table for a spreadsheet. Exit codes: 0
+done, 1 the work came to nothing, 2 it could not be done (one line on stderr says why), 130 interrupted.
 """
 
 
 @click.group(
     cls=Root,
+    examples=EXAMPLES,
     epilog=EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
@@ -154,30 +153,8 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-@cli.command()
-@click.option("--url", metavar="URL", default=DEFAULT_URL, show_default=True, help="The coordinator.")
-@click.option("--key", metavar="KEY", help="Your key; asked for, or read from standard input, when absent.")
-@click.option(
-    "--profile", metavar="NAME", default=DEFAULT_PROFILE, show_default=True, help="The name to save it under."
-)
-@json_option
-def login(url: str, key: str | None, profile: str) -> None:
-    """Save a coordinator's URL and your key, for the commands after it."""
-    from pithead.cli.output import emit
-    from pithead.client.environment import checked_key, checked_url
-
-    if not (profile and profile.isprintable()):
-        fail("a profile's name is printable text; choose another")
-    url = checked_url(url)
-    if key is None:
-        key = click.prompt("Key", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline().strip()
-        if not key:
-            fail("no key came on standard input; pipe it in, or give --key")
-    save(profile, Profile(url, checked_key(key)))
-    emit(
-        {"profile": profile, "url": url, "path": str(path())},
-        lambda: click.echo(f"Saved {url} as profile {profile!r} in {path()}."),
-    )
+for _own in (login, profile, completion):
+    cli.add_command(_own)
 
 
 def main() -> None:

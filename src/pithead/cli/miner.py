@@ -23,8 +23,20 @@ from pithead.agent.registration import Registration, Unusable
 from pithead.cli.by_hand import why
 from pithead.cli.identity import client_of, identity, identity_options, not_known, profile_option
 from pithead.cli.income import earnings, payout
-from pithead.cli.output import emit, facts, fail, json_option, moment, table, wants_json
+from pithead.cli.output import (
+    csv_option,
+    emit,
+    facts,
+    fail,
+    json_option,
+    moment,
+    print_csv,
+    table,
+    wants_csv,
+    wants_json,
+)
 from pithead.cli.owning import loaded, pause, resume, set_, settings
+from pithead.cli.page import Page
 from pithead.cli.profiles import DEFAULT_URL, SOMEBODY_LOOKS_ON
 from pithead.cli.profiles import load as load_profile
 from pithead.cli.screen import dashboard, running
@@ -41,7 +53,22 @@ DEFAULT_PRICE: Final = "0.05"
 _LOG: Final = "%(asctime)s %(message)s"
 
 
-@click.group()
+@click.group(
+    cls=Page,
+    sections={
+        "Begin": ("doctor", "register", "try", "run", "install-service"),
+        "Decide": ("set", "settings", "pause", "resume"),
+        "Look": ("status", "why", "dashboard", "logs", "models"),
+        "Be paid": ("earnings", "payout"),
+    },
+    examples=(
+        "pithead miner register --url http://127.0.0.1:8080 --price 0.05",
+        "pithead miner run",
+        "pithead miner why",
+        "pithead miner set hours 22:00-07:00",
+        "pithead miner earnings --by model --csv",
+    ),
+)
 def miner() -> None:
     """Register this machine and work on jobs.
 
@@ -282,6 +309,7 @@ def _shown(record: Any, metrics_port: int | None) -> Iterator[None]:
 @miner.command()
 @_models_folder
 @json_option
+@csv_option
 def models(models_dir: Path | None) -> None:
     """The models at hand, by the names that jobs use."""
     from pithead.agent.runners.llama import catalogue
@@ -296,7 +324,10 @@ def models(models_dir: Path | None) -> None:
         table(("MODEL", ">MB", "FILE"), ((r["model"], f"{r['bytes'] / 1e6:.0f}", r["path"]) for r in rows))
         click.echo(f"Put further GGUF files into {folder}.")
 
-    emit(rows, show)
+    if wants_csv():
+        print_csv(rows, ("model", "path", "bytes"))
+    else:
+        emit(rows, show)
 
 
 @miner.command()

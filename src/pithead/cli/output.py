@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import IO, Any, Final, Literal, NoReturn, TypeVar
@@ -23,11 +23,13 @@ from typing import IO, Any, Final, Literal, NoReturn, TypeVar
 import click
 import msgspec
 
+from pithead.wire import tables
 from pithead.wire.base import encode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _JSON = "pithead.json"
+_CSV = "pithead.csv"
 
 
 class Failure(click.ClickException):
@@ -69,6 +71,35 @@ def json_option(command: F) -> F:
     return click.option("--json", **JSON_OPTION)(command)
 
 
+def _note_csv(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        context.meta[_CSV] = True
+
+
+def csv_option(command: F) -> F:
+    """Gives the function of a command `--csv`."""
+    option = click.option(
+        "--csv", is_flag=True, expose_value=False, callback=_note_csv, help="Print a table for a spreadsheet."
+    )
+    return option(command)
+
+
+def limit_option(command: F) -> F:
+    """Gives the function of a command `--limit`, which is 50 unless it is given."""
+    option = click.option(
+        "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at the most."
+    )
+    return option(command)
+
+
+def wants_csv() -> bool:
+    """Whether `--csv` was given. Ends the command where `--json` was, too."""
+    asked = bool(click.get_current_context().meta.get(_CSV))
+    if asked and wants_json():
+        fail("there are --json and --csv; give one of them")
+    return asked
+
+
 def wants_json() -> bool:
     """Whether `--json` was given, to the command or to a group above it."""
     return bool(click.get_current_context().meta.get(_JSON))
@@ -80,6 +111,24 @@ def emit(value: Any, show: Callable[[], None]) -> None:
         click.echo(msgspec.json.format(encode(value), indent=2))
     else:
         show()
+
+
+def print_csv(rows: Iterable[Any], columns: Sequence[str]) -> None:
+    """Print rows as CSV, each as it comes: structs of that many fields, or mappings that have these keys."""
+    click.echo(tables.head(columns), nl=False)
+    for row in rows:
+        cells = [row[name] for name in columns] if isinstance(row, Mapping) else msgspec.structs.astuple(row)
+        click.echo(tables.line(cells), nl=False)
+
+
+def listed(
+    name: str, found: Sequence[Any], fields: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Print a list: as a table of these columns and rows; with `--json` under this name; with `--csv` by its fields."""
+    if wants_csv():
+        print_csv(found, fields)
+    else:
+        emit({name: found}, lambda: table(columns, rows))
 
 
 def clean(text: str) -> str:

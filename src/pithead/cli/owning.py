@@ -12,7 +12,7 @@ from pithead.agent import registration
 from pithead.agent.owner import settings as owners
 from pithead.agent.owner.settings import Owner, Unreadable
 from pithead.cli.identity import profile_option
-from pithead.cli.output import emit, fail, json_option, table
+from pithead.cli.output import csv_option, emit, fail, json_option, print_csv, table, wants_csv
 
 
 # A value may be a negative number, or look like an option otherwise.
@@ -38,6 +38,7 @@ def set_(key: str, value: str | None, unset: bool, profile: str) -> None:
 @click.command()
 @profile_option
 @json_option
+@csv_option
 def settings(profile: str) -> None:
     """What the owner may decide, what holds now, and what it means."""
     owner = loaded(profile)
@@ -50,7 +51,10 @@ def settings(profile: str) -> None:
         table(("KEY", "VALUE", "MEANING"), ((row["key"], _word(row["value"]), row["meaning"]) for row in rows))
         click.echo(f"Kept in {file()}.")
 
-    emit({"path": str(file()), "settings": rows}, show)
+    if wants_csv():
+        print_csv(rows, ("key", "value", "default", "meaning"))
+    else:
+        emit({"path": str(file()), "settings": rows}, show)
 
 
 @click.command()

@@ -7,8 +7,7 @@ from itertools import islice
 import click
 
 from pithead.cli.income import show_payout
-from pithead.cli.ledger import print_csv
-from pithead.cli.output import emit, moment, table
+from pithead.cli.output import csv_option, emit, limit_option, listed, moment, print_csv
 from pithead.cli.profiles import command, connection, connection_options
 from pithead.wire.payouts import PayoutView
 
@@ -23,7 +22,8 @@ def payout() -> None:
 
 @command(payout, "list")
 @click.option("--status", type=_STATES, help="Only payouts in this state.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at the most.")
+@limit_option
+@csv_option
 def list_payouts(status: str | None, limit: int) -> None:
     """List payouts, the newest first."""
     with connection().admin() as operator:
@@ -33,7 +33,7 @@ def list_payouts(status: str | None, limit: int) -> None:
         (p.payout_id, p.miner_name, p.amount, p.status, moment(p.requested_at), p.destination, p.reference)
         for p in found
     )
-    emit({"payouts": found}, lambda: table(columns, rows))
+    listed("payouts", found, PayoutView.__struct_fields__, columns, rows)
 
 
 @command(payout)
@@ -98,7 +98,7 @@ def export(status: str) -> None:
     """
     with connection().admin() as operator:
         found = list(operator.iter_payouts(status=status))
-    emit({"payouts": found[::-1]}, lambda: print_csv(PayoutView, found[::-1]))
+    emit({"payouts": found[::-1]}, lambda: print_csv(found[::-1], PayoutView.__struct_fields__))
 
 
 def _show_each(views: list[PayoutView]) -> None:

@@ -9,7 +9,7 @@
         with connection().client() as client: ...
 
 The profile file is `profiles.toml` in the user's configuration folder (or in `PITHEAD_CONFIG_DIR`), readable by its owner
-only: a table per profile with `url` and `key`. A test hands in an httpx transport as click's `obj`.
+only: a table per profile with `url` and `key`, and before them the name of the one in use. A test hands in an httpx transport as click's `obj`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 DEFAULT_PROFILE: Final = "default"
+#: Names the profile in use in the file, where that is another one; so no profile has this name.
+CHOSEN: Final = ".in-use"
 #: Seconds for retries where somebody sits before the terminal: a mistyped URL must not look like a hang.
 SOMEBODY_LOOKS_ON: Final = 3.0
 
@@ -105,12 +107,13 @@ def _options() -> dict[str, dict[str, Any]]:
     helps = {
         "url": f"The coordinator [env PITHEAD_URL; default: {DEFAULT_URL}].",
         "key": "Your key [env PITHEAD_KEY, where other users cannot see it].",
-        "profile": "A saved coordinator [env PITHEAD_PROFILE; default: default].",
+        "profile": "A saved coordinator [env PITHEAD_PROFILE; default: the one in use].",
     }
-    texts = {
+    texts: dict[str, dict[str, Any]] = {
         name: {"metavar": name.upper(), "expose_value": False, "callback": _note, "help": text}
         for name, text in helps.items()
     }
+    texts["profile"]["shell_complete"] = complete_profile
     return texts | {"json": JSON_OPTION}
 
 
@@ -148,18 +151,38 @@ def path() -> Path:
 
 
 def load(name: str | None) -> Profile:
-    """The profile of that name, or the default one, which may be missing."""
-    profiles = _read()
-    if name is not None and name not in profiles:
-        known = ", ".join(sorted(profiles)) or "none yet"
+    """The profile of that name, or the one in use, which may be missing."""
+    saved, used = _read()
+    if name is not None and name not in saved:
+        known = ", ".join(sorted(saved)) or "none yet"
         fail(f"there is no profile {name!r} (known: {known}); make it with 'pithead login --profile {name}'")
-    return profiles.get(name or DEFAULT_PROFILE, Profile())
+    return saved.get(name or used, Profile())
+
+
+def profiles() -> dict[str, Profile]:
+    """All that are saved, by name."""
+    return _read()[0]
+
+
+def chosen() -> str:
+    """The name of the profile in use."""
+    return _read()[1]
+
+
+def complete_profile(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The saved names that begin so, for a shell."""
+    return [name for name in sorted(profiles()) if name.startswith(incomplete)]
 
 
 def save(name: str, profile: Profile) -> Path:
-    """Save the profile beside the others; the file's mode is 0600 from its first byte on."""
-    profiles = _read() | {name: profile}
-    lines = []
+    """Save the profile beside the others."""
+    saved, used = _read()
+    return save_all(saved | {name: profile}, used)
+
+
+def save_all(profiles: dict[str, Profile], used: str) -> Path:
+    """Save these profiles, and which is in use; the file's mode is 0600 from its first byte on."""
+    lines = [] if used == DEFAULT_PROFILE else [f"{_quoted(CHOSEN)} = {_quoted(used)}", ""]
     for title, one in profiles.items():
         lines.append(f"[{_quoted(title)}]")
         lines += [f"{key} = {_quoted(value)}" for key, value in (("url", one.url), ("key", one.key)) if value]
@@ -181,18 +204,21 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _read() -> dict[str, Profile]:
+def _read() -> tuple[dict[str, Profile], str]:
     file = path()
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
+        return {}, DEFAULT_PROFILE
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         fail(f"{file} cannot be read ({error}); mend it, or remove it and log in again")
+    used = tables.pop(CHOSEN, DEFAULT_PROFILE)
+    if not isinstance(used, str):
+        fail(f"{CHOSEN} in {file} is not the name of a profile; mend it, or remove that line")
     profiles = {}
     for name, fields in tables.items():
         url, key = (fields.get("url"), fields.get("key")) if isinstance(fields, dict) else (0, 0)
         if not isinstance(url, str | None) or not isinstance(key, str | None):
             fail(f"profile {name!r} in {file} is not a table with texts url and key; mend it, or remove it")
         profiles[name] = Profile(url, key)
-    return profiles
+    return profiles, used

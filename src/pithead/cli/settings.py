@@ -1,21 +1,22 @@
 """`pithead settings`: every setting, its value, and where the value comes from."""
 
 from pathlib import Path
+from typing import Any
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from pithead.cli.output import fail
+from pithead.cli.output import csv_option, emit, fail, json_option, print_csv, wants_csv, wants_json
 from pithead.settings import SECRETS, URLS, SettingsError, load, options, value_of, without_password
 
 
 @click.command()
 @click.option("--data", help="The coordinator's folder, where a pithead.toml may lie.")
 @click.option("--config", type=click.Path(path_type=Path), help="A TOML file of settings.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def settings(data: str | None, config: Path | None, as_json: bool) -> None:
+@json_option
+@csv_option
+def settings(data: str | None, config: Path | None) -> None:
     """Print every setting of the coordinator: its value, where that comes from, and what it means."""
     try:
         loaded = load({"data": data}, file=config)
@@ -39,14 +40,20 @@ def settings(data: str | None, config: Path | None, as_json: bool) -> None:
                 "meaning": option.meaning,
             }
         )
-    if as_json:
-        click.echo(msgspec.json.encode({"settings": rows, "warnings": loaded.warnings}))
+    if wants_csv():
+        print_csv(rows, tuple(rows[0]))
+    else:
+        emit({"settings": rows, "warnings": loaded.warnings}, lambda: _show(rows))
+    if wants_json():
         return
+    for warning in loaded.warnings:
+        click.echo(f"pithead: {warning}", err=True)
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("setting", "value", "source", "meaning"):
         table.add_column(name, overflow="fold", no_wrap=name == "setting")
     for row in rows:
         table.add_row(row["name"], str(row["value"]), row["source"], row["meaning"])
     Console().print(table)
-    for warning in loaded.warnings:
-        click.echo(f"pithead: {warning}", err=True)

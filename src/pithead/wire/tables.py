@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
+from pithead.wire.base import encode
+
 #: A spreadsheet takes a cell that begins so for a formula, and runs it.
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -18,6 +20,9 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, Decimal):
         return f"{value:f}"
+    if isinstance(value, list | dict | msgspec.Struct):
+        # What has parts of its own is JSON within its cell.
+        value = encode(value).decode()
     if isinstance(value, str):
         return "'" + value if value.startswith(FORMULA_STARTS) else value
     return str(value)
@@ -28,9 +33,14 @@ def head(columns: Sequence[str]) -> str:
     return _line(columns)
 
 
+def line(values: Iterable[Any]) -> str:
+    """A line of these values."""
+    return _line([cell(value) for value in values])
+
+
 def lines(rows: Iterable[msgspec.Struct]) -> str:
     """A line for each of these (RFC 4180: CRLF, quotes where needed)."""
-    return "".join(_line([cell(value) for value in msgspec.structs.astuple(row)]) for row in rows)
+    return "".join(line(msgspec.structs.astuple(row)) for row in rows)
 
 
 def _line(cells: Sequence[str]) -> str:
