@@ -21,6 +21,7 @@ NOT_SETTINGS: Final = frozenset(
     {
         "CONFIG",
         "CONFIG_DIR",
+        "COMPLETE",
         "KEY",
         "URL",
         "PROFILE",

@@ -48,7 +48,7 @@ _Told = Callable[[JobView], object] | None
 @click.group(
     cls=Page,
     sections={
-        "Have work done": ("submit", "map", "wait", "result", "cancel"),
+        "Have work done": ("submit", "map", "watch", "wait", "result", "cancel"),
         "Look": ("list", "status", "why"),
     },
     examples=(
