@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LOCKS := requirements/all.txt requirements/model.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bwrap tools check crash chaos bench bench-full lock clean
+.PHONY: help install demo test bwrap tools check crash chaos bench bench-full lock vendor chromium clean
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 12
@@ -28,7 +28,7 @@ $(STAMP): $(LOCKS) pyproject.toml
 demo: install ## a coordinator, two miners and twenty real prompts, in one command (DEMO_KEEP=1 leaves it running)
 	@$(BIN)/pithead demo $(if $(DEMO_KEEP),--keep,)
 
-test: check bwrap podman promtool node ## everything that must pass: linters, types, architecture, all tests
+test: check bwrap podman promtool node chromium ## everything that must pass: linters, types, architecture, all tests
 	@$(BIN)/python -m pytest
 
 crash: install ## kill coordinators, miners and PostgreSQL 200 times under load, and prove that nothing was lost (KILLS=, SEED=)
@@ -54,6 +54,9 @@ node:
 
 sdk-js: install node ## the package for JavaScript and TypeScript, in sdk/js
 	@$(BIN)/python sdk/build.py
+# The dashboard is tested in a real browser; browsers that test tools bring are not needed.
+chromium:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -qq -y chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y chromium >/dev/null; }; } || { echo "the tests of the dashboard need chromium: install it, and see that it is in your PATH" >&2; exit 2; }; }
 
 check: install ## linters, formatter, strict types and the import rules, without the tests
 	@$(BIN)/ruff check .
@@ -75,6 +78,9 @@ lock: ## write the lock files anew from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra redis -c requirements/all.txt -o requirements/coordinator.txt pyproject.toml requirements/build.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra llama --extra sandbox -c requirements/all.txt -o requirements/agent.txt pyproject.toml requirements/build.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-deps -o requirements/model.txt requirements/model.in
+
+vendor: install ## fetch the scripts of the dashboard from the npm registry, and check them (needs npm)
+	@$(BIN)/python requirements/vendor.py
 
 clean: ## remove what the tasks made
 	rm -rf $(VENV) demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -42,6 +42,7 @@ from pithead.store.sealed import SealedBlobs
 from pithead.store.shared import Shared
 from pithead.store.signing import ReceiptSigner
 from pithead.store.sqlite import SqliteStore
+from pithead.web.app import Dashboard
 
 _log = logging.getLogger("pithead")
 
@@ -207,6 +208,8 @@ class Application:
             metrics,
             log_requests=settings.log_requests or settings.log_level == "debug",
         )
+        if settings.dashboard.enabled:
+            self._app = Dashboard(self._app, services, settings, self._limiter)
         #: What a server serves: the door, which opens once the application runs.
         self.asgi = door or Door()
         self._care: asyncio.Task[None] | None = None

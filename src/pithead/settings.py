@@ -155,6 +155,21 @@ class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
+class Dashboard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The pages under `/dashboard`."""
+
+    enabled: Annotated[bool, _about("Whether the coordinator serves its dashboard.")] = True
+    session: Annotated[
+        float, _about("Seconds after which somebody who signed in has to do so again.", ge=60, le=_YEAR)
+    ] = 43_200.0
+    sign_ins_per_minute: Annotated[
+        int, _about("Attempts a minute to sign in from one address; 0 is no limit.", ge=0)
+    ] = 10
+    requests_per_minute: Annotated[int, _about("Pages and actions a minute for one account; 0 is no limit.", ge=0)] = (
+        600
+    )
+
+
 class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What watches a coordinator."""
 
@@ -261,6 +276,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retention: Retention = Retention()
     http: Http = Http()
     metrics: Metrics = Metrics()
+    dashboard: Dashboard = Dashboard()
     results: Results = Results()
     files: Files = Files()
     s3: S3 = S3()

@@ -169,6 +169,8 @@ SCANS: Final = {
     "miners_due": "of the miners, while their payouts are due",
     # Of an index that holds unfinished jobs only:
     "jobs_by_state": "an operator's overview",
+    # Of the newest postings, so many at the most:
+    "flows": "an operator's page on money",
     "queued_kinds": "once, at the start",
     "queue_by_model": "for the metrics, every ten seconds at the most",
     "resting_kinds": "once, at the start",

@@ -195,6 +195,14 @@ class Board:
         self._resize(queue, -1)
         self._look_after(queue)
 
+    def lengths(self) -> Iterator[tuple[Kind, int, float]]:
+        """Each kind with how many jobs of it may be taken, and since when the first of them waits."""
+        for models in self._queues.values():
+            for kinds in models.values():
+                for kind, queue in kinds.items():
+                    since = min((job.created_at for job in queue.jobs.values()), default=0.0)
+                    yield kind, len(queue.keys) + queue.tail, since
+
     def wake(self, now: float) -> list[Job]:
         """Put the jobs whose back-off is over into the queue, and return them."""
         woken = []

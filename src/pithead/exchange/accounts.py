@@ -58,8 +58,20 @@ def balances(tx: Tx, account: int) -> tuple[int, int]:
     return tx.balance(account), tx.balance(escrow_of(account))
 
 
+def hold_keys(tx: Tx, now: float, kind: OwnerKind, owner: str) -> None:
+    """Let no other operation begin with this owner's keys until this transaction ends."""
+    if kind == "operator":
+        # There is no row of the operator's to be locked: this one is made to be.
+        tx.set_meta("operator_keys", now)
+    elif kind == "client":
+        tx.client_by_id(owner)
+    else:
+        tx.miner_by_id(owner)
+
+
 def set_operator_key(tx: Tx, now: float, key: str) -> None:
     """Make `key` the operator's only key."""
+    hold_keys(tx, now, "operator", OPERATOR)
     tx.end_keys(OPERATOR, now)
     tx.add_key(Key(digest(key), "operator", OPERATOR, now, None))
     tx.emit(KeysChanged(OPERATOR))
@@ -68,6 +80,7 @@ def set_operator_key(tx: Tx, now: float, key: str) -> None:
 def rotate_key(tx: Tx, now: float, actor: str, account_id: str, key: str, grace: float) -> None:
     """Give the account a new key; the old ones end after `grace` seconds. Raises `NotFound`, `Conflict`."""
     kind = _kind(tx, account_id)
+    hold_keys(tx, now, kind, account_id)
     tx.end_keys(account_id, now + grace)
     tx.add_key(Key(digest(key), kind, account_id, now, None))
     tx.emit(KeysChanged(account_id))

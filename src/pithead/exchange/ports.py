@@ -175,6 +175,44 @@ class Earned(msgspec.Struct, frozen=True):
     amount: int
 
 
+class Try(msgspec.Struct, frozen=True):
+    """An attempt at a job, as its page shows it."""
+
+    number: int
+    miner_id: str
+    miner_name: str
+    accepted_at: float
+    ended_at: float | None
+    #: `None` while it is held.
+    outcome: str | None
+    reason: str
+    upload_size: int | None
+    part_size: int | None
+    #: Its receipt, and what it earned, where it completed the job.
+    receipt_id: str | None
+    key_id: str | None
+    signature: str | None
+    earned: int | None
+
+
+class Posted(msgspec.Struct, frozen=True):
+    """A posting of a job."""
+
+    at: float
+    cause: str
+    amount: int
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """What moved between two classes of account, for one cause."""
+
+    cause: str
+    debit_kind: str
+    credit_kind: str
+    postings: int
+    amount: int
+
+
 class Extent(msgspec.Struct, frozen=True):
     """How much of a ledger there is."""
 
@@ -223,6 +261,23 @@ class Tx(InputsTx, Protocol):
     def earnings(self, account: int, by: Grouping, since: float, until: float) -> list[Earned]:
         """What was paid to a miner from `since` to before `until`, in the order of the headings."""
 
+    # -- what pages show; each looks at `limit` rows at the most, the newest ones
+    def attempts_of_job(self, job: int, limit: int) -> list[Try]:
+        """The newest first."""
+
+    def transfers_of_job(self, job: int, limit: int) -> list[Posted]:
+        """The oldest first."""
+
+    def finished_by_minute(self, since: float, limit: int) -> list[tuple[int, str, int]]:
+        """Minutes counted from the epoch, final states, and how many jobs ended so."""
+
+    def flows(self, since: float, limit: int) -> list[Flow]: ...
+    def taken(self, account: int, by: Literal["day", "model"], since: float, limit: int) -> list[Earned]:
+        """What an account was paid for jobs."""
+
+    def given(self, account: int, by: Literal["day", "model"], since: float, limit: int) -> list[Earned]:
+        """What a client's escrow paid for jobs, fees included."""
+
     # -- the check of the ledger; all of it is read in batches
     def ledger_extent(self) -> Extent: ...
     def ledger_sum(self) -> int:
@@ -255,6 +310,9 @@ class Tx(InputsTx, Protocol):
     def key(self, digest: bytes) -> Key | None: ...
     def end_keys(self, owner: str, at: float) -> int:
         """Let the owner's keys end at `at`, where they would not end earlier; how many."""
+
+    def forget_ended_keys(self, owner: str, before: float) -> None:
+        """Forget the owner's keys that ended before this instant."""
 
     def has_operator_key(self) -> bool: ...
 

@@ -2,13 +2,14 @@
 
 import logging
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha256
 from time import perf_counter
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from pithead.core import errors
 from pithead.exchange.blobs import BlobError, Blobs
@@ -39,6 +40,8 @@ _log = logging.getLogger("pithead.http")
 
 #: An idempotency key of so many characters is taken for one that nobody else can come upon (a UUID has 36).
 SECRET_ENOUGH: Final = 32
+
+_BY_NAME: Final = {endpoint.name: endpoint for endpoint in ENDPOINTS}
 
 _JSON: Final = (b"content-type", b"application/json")
 
@@ -175,7 +178,7 @@ class _Endpoint:
                 )
             answer = await self._handler(call)
             if endpoint.idempotent and not isinstance(answer, msgspec.Struct):
-                answer = await self._carry_out(call, raw, answer)
+                answer = await _carry_out(call, raw, answer)
             if isinstance(answer, Ready):
                 await _send_json(send, answer.status, answer.body, answer.headers)
             elif isinstance(answer, msgspec.Struct):
@@ -190,28 +193,29 @@ class _Endpoint:
                 times.sum += took
         except Exception as error:
             scope["state"]["call"] = endpoint.name
-            if (problem := _problem_of(error)) is None:
+            if (problem := problem_of(error)) is None:
                 raise
             raise problem from error
 
-    async def _carry_out(self, call: Call, raw: bytes, operation: Operation) -> Any:
-        """Run the operation; with an idempotency key once, however often it is asked for."""
-        key = call.idempotency_key
-        if key is None:
-            return await call.exchange.run(operation)
-        endpoint = call.endpoint
-        # The call, the lease and the body, so that one key cannot answer for two different requests.
-        named = " ".join(filter(None, (endpoint.name, call.scope["path"], call.lease_token)))
-        fingerprint = sha256(named.encode() + b"\n" + raw).digest()
-        request = Repeatable(_scope_of(call, key), key, fingerprint, endpoint.secret)
 
-        def run(tx: Tx, now: float) -> tuple[int, bytes]:
-            return once(tx, now, request, lambda: (endpoint.status, encode(operation(tx, now))))
+async def _carry_out(call: Call, raw: bytes, operation: Operation) -> Any:
+    """Run the operation; with an idempotency key once, however often it is asked for."""
+    key = call.idempotency_key
+    if key is None:
+        return await call.exchange.run(operation)
+    endpoint = call.endpoint
+    # The call, the lease and the body, so that one key cannot answer for two different requests.
+    named = " ".join(filter(None, (endpoint.name, call.scope["path"], call.lease_token)))
+    fingerprint = sha256(named.encode() + b"\n" + raw).digest()
+    request = Repeatable(_scope_of(call, key), key, fingerprint, endpoint.secret)
 
-        return Ready(*await call.exchange.run(run))
+    def run(tx: Tx, now: float) -> tuple[int, bytes]:
+        return once(tx, now, request, lambda: (endpoint.status, encode(operation(tx, now))))
+
+    return Ready(*await call.exchange.run(run))
 
 
-def _problem_of(error: Exception) -> HttpProblem | None:
+def problem_of(error: Exception) -> HttpProblem | None:
     """What is said of it over HTTP; nothing of what is a problem already, or was not foreseen."""
     if isinstance(error, errors.Invalid):
         faults = [Fault(field=f.field, message=f.message) for f in error.faults]
@@ -252,6 +256,50 @@ def _authorise(endpoint: Endpoint, scope: Scope) -> None:
     elif endpoint.audience not in (principal.kind, "account"):
         detail = f"this call needs a key of kind {endpoint.audience}, and yours is of kind {principal.kind}"
         raise HttpProblem(403, "forbidden", errors.Forbidden.title(), detail)
+
+
+async def perform(
+    services: Services,
+    name: str,
+    principal: Principal,
+    *,
+    path: Mapping[str, str],
+    query: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    once_key: str | None = None,
+) -> Any:
+    """Carry out a call of the API for somebody within this process, with all that the API checks.
+
+    Gives its response as the wire's shape, or an ASGI application that sends it. Raises `HttpProblem`.
+    """
+    endpoint = _BY_NAME[name]
+    where = endpoint.path.format_map(path)
+    headers = [] if once_key is None else [(b"idempotency-key", once_key.encode("latin-1", "replace"))]
+    scope: Scope = {
+        "type": "http", "method": endpoint.method, "path": where, "path_params": dict(path), "headers": headers,
+        "query_string": urlencode(query or {}).encode(), "state": {"principal": principal}, "client": None,
+    }  # fmt: skip
+    _authorise(endpoint, scope)
+    try:
+        call = Call(services, endpoint, scope, _nothing_more)
+        if endpoint.request is not None:
+            if len(body) > services.max_body_bytes:
+                raise HttpProblem(400, "unreadable", "The request cannot be read", "it is too large")
+            call.body = decode_body(body, "application/json", endpoint.request, optional=endpoint.body_optional)
+        answer = await _handlers[name](call)
+        if endpoint.idempotent and not isinstance(answer, msgspec.Struct):
+            answer = await _carry_out(call, body, answer)
+    except Exception as error:
+        if (problem := problem_of(error)) is None:
+            raise
+        raise problem from error
+    if isinstance(answer, Ready):
+        return msgspec.json.decode(answer.body, type=endpoint.response)
+    return answer
+
+
+async def _nothing_more() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 def no_database(error: StoreError) -> HttpProblem:

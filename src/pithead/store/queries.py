@@ -67,6 +67,7 @@ COORDINATORS: Final = ("queries_coordinators.sql", "queries_rates.sql")
 #: What both databases are asked.
 SHARED: Final = (
     "queries.sql", "queries_ledger.sql", "queries_retention.sql", "queries_inputs.sql", "queries_live.sql",
+    "queries_pages.sql",
 )  # fmt: skip
 #: All queries by name, as `sqlcipher3` takes them.
 SQLITE: Final = load(*SHARED)

@@ -20,3 +20,22 @@ FOR NO KEY UPDATE SKIP LOCKED
 UPDATE miners SET online = FALSE WHERE seq IN (
     SELECT seq FROM miners WHERE online AND offline_at <= :now FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING seq
+
+-- name: finished_by_minute
+-- Likewise.
+SELECT CAST(floor(finished_at / 60) AS BIGINT), state, count(*) FROM (
+    SELECT finished_at, state FROM jobs WHERE finished_at IS NOT NULL AND finished_at >= :since
+    ORDER BY finished_at DESC LIMIT :limit) AS ended
+GROUP BY 1, 2 ORDER BY 1, 2
+
+-- name: taken_by_day
+-- Likewise.
+SELECT CAST(floor(at / 86400) AS BIGINT), count(*), CAST(sum(amount) AS BIGINT) FROM (
+    SELECT at, cause, amount FROM transfers WHERE credit = :account ORDER BY seq DESC LIMIT :limit) AS t
+WHERE cause = 'payment' AND at >= :since GROUP BY 1 ORDER BY 1
+
+-- name: given_by_day
+-- Likewise.
+SELECT CAST(floor(at / 86400) AS BIGINT), count(DISTINCT job), CAST(sum(amount) AS BIGINT) FROM (
+    SELECT at, cause, amount, job FROM transfers WHERE debit = :account ORDER BY seq DESC LIMIT :limit) AS t
+WHERE cause IN ('payment', 'fee') AND at >= :since GROUP BY 1 ORDER BY 1

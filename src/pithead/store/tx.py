@@ -39,6 +39,7 @@ from pithead.exchange.ports import (
 from pithead.store.inputs import InputsSql, needs_of
 from pithead.store.ledger import TOP, LedgerReads, payout_of
 from pithead.store.live import Live
+from pithead.store.pages import PageReads
 from pithead.store.queries import setting
 
 _STATE: Final = {str(s): s for s in State}
@@ -91,7 +92,7 @@ def _group(row: Sequence[Any]) -> Group:
     return Group(like, bool(busy), int(miners), int(slots), int(free))
 
 
-class SqlTx(LedgerReads, InputsSql, Live):
+class SqlTx(LedgerReads, InputsSql, Live, PageReads):
     """The store's side of one transaction (see `exchange.ports.Tx`)."""
 
     def __init__(self, execute: Callable[[str, Mapping[str, Any]], Any], queries: Mapping[str, str]) -> None:
@@ -188,6 +189,9 @@ class SqlTx(LedgerReads, InputsSql, Live):
 
     def end_keys(self, owner: str, at: float) -> int:
         return self._do("end_keys", owner=owner, at=at)
+
+    def forget_ended_keys(self, owner: str, before: float) -> None:
+        self._put("forget_ended_keys", owner=owner, before=before)
 
     def has_operator_key(self) -> bool:
         return bool(self._one("has_operator_key")[0])
