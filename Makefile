@@ -58,6 +58,14 @@ sdk-js: install node ## the package for JavaScript and TypeScript, in sdk/js
 chromium:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -qq -y chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y chromium >/dev/null; }; } || { echo "the tests of the dashboard need chromium: install it, and see that it is in your PATH" >&2; exit 2; }; }
 
+.PHONY: docs docs-serve
+docs: install ## the documentation as a site, in build/docs; a link that leads nowhere is an error
+	@$(BIN)/sphinx-build -W --keep-going -n -q -b html docs build/docs
+	@echo "made build/docs/index.html"
+
+docs-serve: docs ## the same, at http://127.0.0.1:8000
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/docs 8000
+
 check: install ## linters, formatter, strict types and the import rules, without the tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

@@ -5,7 +5,9 @@ A test compares what this makes with what lies in the folder, so that a stale pa
 
 import ast
 import inspect
+import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import click
 
+from pithead import client
 from pithead.cli.main import SECTIONS, cli
 from pithead.core.jobs import HELD, TRANSITIONS, Event, State
 from pithead.http.openapi import statuses
@@ -33,6 +36,7 @@ def render() -> dict[Path, str]:
         DOCS / "reference" / "settings.md": settings(),
         DOCS / "reference" / "cli.md": command_line(),
         DOCS / "reference" / "http.md": http(),
+        DOCS / "reference" / "python.md": python(),
     }
 
 
@@ -295,6 +299,67 @@ def _comment(lines: list[str], number: int) -> str:
             break
         found.insert(0, line.strip().removeprefix("#:").strip())
     return " ".join(found)
+
+
+# ---- The SDK
+
+
+def python() -> str:
+    """The page of the SDK: its classes, what they can do, and its errors, from their own docstrings."""
+    parts = [
+        _NOTE,
+        "# The Python SDK",
+        "`pip install pithead` brings it, with the rest. Everything here is in `pithead.client`. `AsyncClient`, "
+        "`AsyncMinerClient` and `AsyncAdminClient` have the same methods, to be awaited. Answers are the shapes of [the HTTP "
+        "API](http.md#shapes).",
+    ]
+    faces = (client.Client, client.MinerClient, client.AdminClient)
+    for face in faces:
+        parts += [f"## {face.__name__}", _said(face), _signature(face.__name__, face.__init__)]
+        parts += [
+            part for name, method in _methods(face) for part in (f"### {name}", _signature(name, method), _said(method))
+        ]
+    rest = {name: thing for name in client.__all__ if inspect.isfunction(thing := getattr(client, name))}
+    parts.append("## Functions")
+    for name, function in rest.items():
+        parts += [f"### {name}", _signature(name, function), _said(function)]
+    kinds = [thing for name in client.__all__ if _is_error(thing := getattr(client, name))]
+    rows = ((f"`{kind.__name__}`", f"`{kind.__mro__[1].__name__}`", _said(kind).replace("\n", " ")) for kind in kinds)
+    parts += [
+        "## Errors",
+        "In braces are what the message is filled in with: attributes of the error.",
+        _table(("error", "is a", "what it says"), rows),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _is_error(thing: Any) -> bool:
+    return inspect.isclass(thing) and issubclass(thing, Exception)
+
+
+def _methods(face: type) -> Iterator[tuple[str, Any]]:
+    for parent in face.__mro__:
+        for name, member in vars(parent).items():
+            if not name.startswith("_") and parent.__module__.startswith("pithead.") and callable(getattr(face, name)):
+                yield name, member.__func__ if isinstance(member, staticmethod | classmethod) else member
+
+
+def _signature(name: str, function: Any) -> str:
+    """As it stands in the source, a parameter a line where it is long."""
+    node = ast.parse(inspect.cleandoc("\n" + textwrap.dedent(inspect.getsource(function)))).body[0]
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    node.args.args = [argument for argument in node.args.args if argument.arg != "self"]
+    # Annotated defaults as one writes them.
+    listed = re.sub(r"(?<=[\w\])])=(?=\S)", " = ", ast.unparse(node.args))
+    answer = "" if node.returns is None or node.name == "__init__" else f" -> {ast.unparse(node.returns)}"
+    line = f"{name}({listed}){answer}"
+    if len(line) > 100:
+        line = textwrap.fill(line, 100, subsequent_indent=" " * (len(name) + 1), break_long_words=False)
+    return f"```python\n{line}\n```"
+
+
+def _said(thing: Any) -> str:
+    return inspect.getdoc(thing) or ""
 
 
 if __name__ == "__main__":

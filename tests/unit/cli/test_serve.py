@@ -35,6 +35,7 @@ class Served:
         command = [PITHEAD, "serve", "--port", "0", "--data", str(folder), *args]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=inherited | environment)
+        self.folder = folder
         self.stdout = self.stderr = self.url = ""
         assert self.process.stderr is not None
         for line in self.process.stderr:
