@@ -28,7 +28,7 @@ $(STAMP): $(LOCKS) pyproject.toml
 demo: install ## a coordinator, two miners and twenty real prompts, in one command (DEMO_KEEP=1 leaves it running)
 	@$(BIN)/pithead demo $(if $(DEMO_KEEP),--keep,)
 
-test: check bwrap podman promtool node chromium ## everything that must pass: linters, types, architecture, all tests
+test: check bwrap tools promtool node chromium ## everything that must pass: linters, types, architecture, all tests
 	@$(BIN)/python -m pytest
 
 crash: install ## kill coordinators, miners and PostgreSQL 200 times under load, and prove that nothing was lost (KILLS=, SEED=)
@@ -48,12 +48,18 @@ tools:
 	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { install || { apt-get update -qq && install; }; }; } \
 	|| echo "some of $(TOOLS) are not installed; what needs them is tested without"
 
+# It checks the alert rules. The server itself that the package brings is not started.
+.PHONY: promtool
+promtool:
+	@command -v promtool >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -qq -y --no-install-recommends prometheus >/dev/null 2>&1 || { apt-get update -qq && apt-get install -qq -y --no-install-recommends prometheus >/dev/null; }; } || { echo "promtool is not installed: install Prometheus ('apt install prometheus')" >&2; exit 2; }; }
+
 .PHONY: node sdk-js
 node:
 	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -qq -y --no-install-recommends nodejs npm >/dev/null 2>&1 || { apt-get update -qq && apt-get install -qq -y --no-install-recommends nodejs npm >/dev/null; }; } || { echo "Node is not installed: install it ('apt install nodejs npm')" >&2; exit 2; }; }
 
 sdk-js: install node ## the package for JavaScript and TypeScript, in sdk/js
 	@$(BIN)/python sdk/build.py
+
 # The dashboard is tested in a real browser; browsers that test tools bring are not needed.
 chromium:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -qq -y chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y chromium >/dev/null; }; } || { echo "the tests of the dashboard need chromium: install it, and see that it is in your PATH" >&2; exit 2; }; }
