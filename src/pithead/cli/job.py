@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TextIO, get_args
 import click
 import msgspec
 
+from pithead.cli.files import needs_of, needs_options, telling
 from pithead.cli.mapping import map_
 from pithead.cli.output import (
     clean,
@@ -30,6 +31,7 @@ from pithead.cli.output import (
 )
 from pithead.cli.page import Page
 from pithead.cli.profiles import Connection, command, connection, connection_options
+from pithead.cli.progress import Steps
 from pithead.cli.watching import follow, line, tail
 from pithead.cli.why import show_job_why
 from pithead.client import TERMINAL, AsyncClient, JobOptions, WaitTimeout
@@ -86,6 +88,7 @@ job.add_command(map_)
 @click.option("--timeout", type=float, help="Seconds in which it must be completed.")
 @click.option("--attempt-timeout", type=float, help="Seconds that one attempt may take.")
 @click.option("--max-attempts", type=int, help="How many attempts may fail.")
+@needs_options
 @click.option("--no-require-result", is_flag=True, help="The hash of the result is enough; its bytes need not arrive.")
 @click.option("--idempotency-key", metavar="TEXT", help="Submitting again with the same key gives the same job.")
 @click.option("--wait", is_flag=True, help="Wait until it is finished, and print the result.")
@@ -113,10 +116,19 @@ def submit(
         fail("--wait prints the result, and --follow what comes before it; give one of them")
     chat = {"system": system, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     work = _input(literal, file, prompt, chat)
-    to = connection()
+    to, needs = connection(), needs_of(options)
     with to.client() as client:
         options = JobOptions(**options, require_result=not no_require_result)  # type: ignore[typeddict-item]
-        submitted = client.submit(model, work, price=price, idempotency_key=idempotency_key, **options)
+        with Steps() as steps:
+            submitted = client.submit(
+                model,
+                work,
+                price=price,
+                idempotency_key=idempotency_key,
+                on_upload=telling(steps),
+                **needs,
+                **options,
+            )
         if following:
             _warn(submitted.warning)
             _completed(follow(client, submitted.job_id))
@@ -210,6 +222,8 @@ def show(view: JobView) -> None:
         model=view.model,
         price=view.price,
         needs=f"{view.gpu_count} × {view.gpu_type}, about {view.estimated_time:g} s",
+        files=", ".join(f"{one.name} ({one.size} bytes)" for one in view.input_files or ()) or None,
+        limits=_limits(view),
         priority=view.priority,
         attempts=f"{view.attempts} of {view.max_attempts}",
         miner=f"{view.miner_name} ({view.miner_id})" if view.miner_id else None,
@@ -222,6 +236,11 @@ def show(view: JobView) -> None:
         result=view.result_hash,
         result_size=None if view.result_size is None else f"{view.result_size} bytes",
     )
+
+
+def _limits(view: JobView) -> str | None:
+    limits = msgspec.structs.asdict(view.limits) if view.limits else {}
+    return ", ".join(f"{name} {value}" for name, value in limits.items() if value is not None) or None
 
 
 def show_list(jobs: list[JobView]) -> None:

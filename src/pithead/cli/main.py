@@ -19,6 +19,7 @@ from pithead.cli.page import Page
 SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "With work to be done": {
         "job": ("pithead.cli.job:job", "Submit jobs, wait for them, fetch results."),
+        "file": ("pithead.cli.files:file", "Files for jobs: upload, list, fetch, delete."),
         "account": ("pithead.cli.account:account", "Your balance, and every posting behind it."),
     },
     "With a machine to offer": {
