@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,10 @@ def test_what_images_are_made_of_is_what_is_tested() -> None:
         part = _locked(name)
         assert len(part) > 10
         assert {pin: whole.get(pin) for pin in part} == part, name
+        pinned = {pin.partition("==")[0] for pin in part}
+        wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+        missing = {word for line in wanted if (word := re.split(r"[^a-z0-9-]", line.lower())[0]) not in pinned}
+        assert missing == set(), f"{name}: make lock"
 
 
 def _locked(name: str) -> dict[str, frozenset[str]]:
