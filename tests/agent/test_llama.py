@@ -184,7 +184,7 @@ async def test_a_process_that_died_while_nothing_ran_costs_no_run(runs: Runs) ->
     await runs(prompt="Hi", max_tokens=1)
     [child] = children()
     os.kill(child, signal.SIGKILL)
-    await runs.runner._idle[0]._process.wait()
+    await runs.runner._warm.idle[0]._process.wait()
     assert await runs(prompt="Hi", max_tokens=1)
 
 

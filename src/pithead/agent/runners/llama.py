@@ -7,18 +7,12 @@ its process is killed: nothing of it goes on, and no later run sees what it left
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
-import json
 import logging
-import os
 import re
-import signal
-import struct
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +23,7 @@ from pithead.agent import leftovers
 from pithead.agent.gpus import cores
 from pithead.agent.runners.answers import document, presentable
 from pithead.agent.runners.base import Report, RunFailed, RunResult, Task
+from pithead.agent.runners.child import Child, Warm
 from pithead.agent.runners.inputs import TRIAL, Chat, Completion, parse
 from pithead.wire.miners import Metrics
 
@@ -40,8 +35,6 @@ BUILT_IN: Final = "smollm2-135m-instruct"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,199}")
 #: A file of a model that is split over several; llama.cpp is given the first and finds the rest.
 _SPLIT: Final = re.compile(r"(.+)-(\d{5})-of-\d{5}")
-#: The most that a child may say at once, in bytes.
-_LONGEST_FRAME: Final = 64 << 20
 
 
 def built_in() -> dict[str, Path]:
@@ -96,11 +89,7 @@ class Llama:
 
     def __init__(self, models: Mapping[str, Path], options: Options | None = None) -> None:
         self._models, self._options = dict(models), options or Options()
-        #: Processes at a time: one for each run, the idle ones of other models included.
-        self._most = 1
-        #: Warm processes by the model that each has loaded, the one idle for the longest first.
-        self._idle: list[_Child] = []
-        self._busy = 0
+        self._warm: Warm[_Child] = Warm()
 
     def models(self) -> list[str]:
         """The names of the models, sorted."""
@@ -112,7 +101,7 @@ class Llama:
 
     def prepare(self, at_once: int) -> None:
         """How many runs there may be at a time, and so how many processes."""
-        self._most = at_once
+        self._warm.most = at_once
 
     async def run(self, task: Task, report: Report) -> RunResult:
         """Answer the chat, or continue the text. The same input gives the same bytes on the same machine."""
@@ -121,7 +110,11 @@ class Llama:
         if path is None:
             raise RunFailed("model_missing", f"this miner has no model {task.model!r}")
         began = time.monotonic()
-        async with self._borrowed(path) as child:
+        threads = self._threads()
+        async with self._warm.borrowed(
+            lambda one: one.path == path and one.threads == threads,
+            lambda: _Child.start(path, self._options, threads),
+        ) as child:
             most = min(request.max_tokens, self._options.context)
             answer = await child.ask(*_call(request), limit=most, report=report)
         seconds = time.monotonic() - began
@@ -135,45 +128,12 @@ class Llama:
         )
         return RunResult(document(task.model, request, answer), metrics)
 
-    @contextlib.asynccontextmanager
-    async def _borrowed(self, path: Path) -> AsyncIterator[_Child]:
-        """A process with the model loaded. It comes back warm only if the run ended as it should."""
-        self._busy += 1
-        child = None
-        try:
-            threads = self._threads()
-            fitting = (one for one in reversed(self._idle) if one.path == path and one.alive)
-            child = next((one for one in fitting if one.threads == threads), None)
-            if child is not None:
-                self._idle.remove(child)
-            # Also where one was found: there may be fewer at a time now than when they were started.
-            while self._idle and len(self._idle) + self._busy > self._most:
-                await self._idle.pop(0).end()
-            if child is None:
-                child = await _Child.start(path, self._options, threads)
-            yield child
-        except RunFailed as failed:
-            # An input that the model refuses says nothing against the process.
-            if child is not None and failed.kind == "bad_input" and child.alive:
-                self._idle.append(child)
-                child = None
-            raise
-        else:
-            self._idle.append(child)
-            child = None
-        finally:
-            self._busy -= 1
-            if child is not None:
-                # Shielded: a second cancellation must not leave the process behind.
-                await asyncio.shield(child.end())
-
     def _threads(self) -> int:
-        return self._options.threads or max(1, cores() // self._most)
+        return self._options.threads or max(1, cores() // self._warm.most)
 
     async def close(self) -> None:
         """End the warm processes."""
-        while self._idle:
-            await self._idle.pop().end()
+        await self._warm.close()
 
 
 def _call(request: Chat | Completion) -> tuple[bool, dict[str, Any]]:
@@ -182,31 +142,19 @@ def _call(request: Chat | Completion) -> tuple[bool, dict[str, Any]]:
     return isinstance(request, Chat), body | {"cache_prompt": False, "n": 1}
 
 
-class _Child:
+class _Child(Child):
     """A process of `llama_child` that has loaded a model."""
 
     def __init__(self, path: Path, threads: int, process: asyncio.subprocess.Process) -> None:
+        super().__init__(process)
         self.path, self.threads = path, threads
-        self._process = process
-
-    @property
-    def alive(self) -> bool:
-        return self._process.returncode is None
 
     @classmethod
     async def start(cls, path: Path, options: Options, threads: int) -> _Child:
         """Start one, and have it load the model. Raises `RunFailed`."""
         # llama.cpp insists on listening. The socket gets a name here for as long as loading takes: nobody else can reach it.
         with tempfile.TemporaryDirectory(prefix=leftovers.prefix()) as folder:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "pithead.agent.runners.llama_child", str(os.getpid())),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                cwd=folder,
-                env=_environment(),
-                # Ctrl-C on a terminal goes to the agent alone.
-                start_new_session=True,
-            )
+            process = await cls.spawn("pithead.agent.runners.llama_child", Path(folder), {})
             child = cls(path, threads, process)
             try:
                 await child._load(options, threads)
@@ -235,40 +183,3 @@ class _Child:
             else:
                 answer: dict[str, Any] = frame["answer"]
                 return answer
-
-    async def end(self) -> None:
-        """Kill it. Its end is waited for: its memory is free again when this returns."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
-
-    async def _say(self, frame: dict[str, Any]) -> None:
-        data = json.dumps(frame).encode()
-        assert self._process.stdin is not None
-        # A process that is gone is noticed by what it does not answer.
-        with contextlib.suppress(ConnectionError):
-            self._process.stdin.write(struct.pack(">I", len(data)) + data)
-            await self._process.stdin.drain()
-
-    async def _hear(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        try:
-            size = struct.unpack(">I", await self._process.stdout.readexactly(4))[0]
-            if size > _LONGEST_FRAME:
-                raise RunFailed("error", "the model's answer is too long")
-            frame: dict[str, Any] = json.loads(await self._process.stdout.readexactly(size))
-            return frame
-        except (asyncio.IncompleteReadError, ConnectionError):
-            code = await self._process.wait()
-            if code == -signal.SIGKILL:
-                # Nobody but the kernel kills it while it is waited for.
-                raise RunFailed("out_of_memory", "the model's process was killed; it may need more memory") from None
-            raise RunFailed("error", f"the model's process ended with {code}") from None
-
-
-def _environment() -> dict[str, str]:
-    # Keys and addresses are not the child's business.
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("PITHEAD_")}
-    # OpenMP's threads spin while they wait. Where more of them run than there are cores – two agents, or an owner at work –
-    # they then wait for each other a hundred times as long as they work.
-    return {"OMP_WAIT_POLICY": "passive"} | ours

@@ -1,7 +1,7 @@
 """The process that has a model loaded: `python -m pithead.agent.runners.llama_child`, started by `llama.py`.
 
 Native code may crash, leak or hang; here it can do so without taking the agent and its heartbeats along. One model, one
-run at a time. It speaks in frames (four bytes of length, big endian, then JSON) over its standard input and output:
+run at a time. What is said over the channel:
 
     in   {"model": path, "context": tokens, "threads": n, "gpu_layers": n}     once
     out  {"ready": true, "gpu": bool}  |  {"error": text, "kind": kind}
@@ -12,44 +12,20 @@ run at a time. It speaks in frames (four bytes of length, big endian, then JSON)
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
-import queue
-import signal
-import struct
 import sys
-import threading
 import time
-from collections.abc import Callable
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
-#: `prctl` option: a signal for this process when its parent dies.
-_PR_SET_PDEATHSIG: Final = 1
+from pithead.agent.runners.channel import Say, opened
+
 #: Seconds between two words about progress.
 _TELL_EVERY: Final = 0.5
-
-Say = Callable[[dict[str, Any]], None]
 
 
 def main() -> None:
     """Serve until the input ends, or the parent does."""
-    _die_with(int(sys.argv[1]))
-    # Ctrl-C on a terminal goes to everybody on it; whether this process ends is for the agent to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(5)  # Heartbeats go before inference.
-    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    # llama.cpp prints what it likes, where it likes: it gets no hold of the channel, only of the error output.
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
-    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(source, requests), daemon=True).start()
-
-    def say(frame: dict[str, Any]) -> None:
-        data = json.dumps(frame).encode()
-        sink.write(struct.pack(">I", len(data)) + data)
-        sink.flush()
-
+    requests, say = opened()
     server = _load(requests.get(), say)
     while server is not None:
         request = requests.get()
@@ -57,20 +33,6 @@ def main() -> None:
     # Without the native destructors, which have been seen to hang.
     sys.stderr.flush()
     os._exit(1)
-
-
-def _die_with(parent: int) -> None:
-    """End when the agent does, however it ends. Where there is no `prctl`, the end of the input has to do."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # It was faster.
-            os._exit(1)
-
-
-def _read(source: BinaryIO, requests: queue.SimpleQueue[dict[str, Any]]) -> None:
-    while len(head := source.read(4)) == 4:
-        requests.put(json.loads(source.read(struct.unpack(">I", head)[0])))
-    os._exit(0)
 
 
 def _load(settings: dict[str, Any], say: Say) -> Any:
