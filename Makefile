@@ -87,14 +87,19 @@ bench: install ## requests/s, latency, miners carried, as ratios to references m
 bench-full: install ## the same with more rounds, ten million queued jobs, and what growth costs (an hour or so)
 	@$(BIN)/python -m bench --full
 
-lock: ## write the lock files anew from pyproject.toml (needs uv)
+lock: lock-all lock-images ## write the lock files anew from pyproject.toml (needs uv)
+
+lock-all:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --all-extras --upgrade -o requirements/all.txt pyproject.toml requirements/build.in
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra redis -c requirements/all.txt -o requirements/coordinator.txt pyproject.toml requirements/build.in
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra llama --extra sandbox -c requirements/all.txt -o requirements/agent.txt pyproject.toml requirements/build.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-deps -o requirements/model.txt requirements/model.in
 
 vendor: install ## fetch the scripts of the dashboard from the npm registry, and check them (needs npm)
 	@$(BIN)/python requirements/vendor.py
+
+# Parts of requirements/all.txt, for images and servers: anew whenever a dependency came or went.
+lock-images:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra redis -c requirements/all.txt -o requirements/coordinator.txt pyproject.toml requirements/build.in
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra llama --extra sandbox -c requirements/all.txt -o requirements/agent.txt pyproject.toml requirements/build.in
 
 clean: ## remove what the tasks made
 	rm -rf $(VENV) demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis

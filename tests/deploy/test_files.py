@@ -184,7 +184,7 @@ def test_what_images_are_made_of_is_what_is_tested() -> None:
         pinned = {pin.partition("==")[0] for pin in part}
         wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
         missing = {word for line in wanted if (word := re.split(r"[^a-z0-9-]", line.lower())[0]) not in pinned}
-        assert missing == set(), f"{name}: make lock"
+        assert missing == set(), f"{name}: make lock-images"
 
 
 def _locked(name: str) -> dict[str, frozenset[str]]:
