@@ -159,8 +159,8 @@ class Line(httpx.AsyncBaseTransport):
         return [said for said in self.said if said.name == name and said.status == status]
 
     def count(self, name: str, change: int) -> None:
-        # The question for jobs may be held by the coordinator: it is answered when there are some.
-        self.busy += change if name != "available" else 0
+        # The questions for jobs and for orders may be held by the coordinator: they are answered when there are some.
+        self.busy += change if name not in ("available", "orders") else 0
         self.stirred.set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

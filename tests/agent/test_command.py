@@ -21,7 +21,7 @@ def shell(script: str, **options: Any) -> Commands:
 
 
 async def run(commands: Commands, given: Any = None, model: str = "command:it", **task: Any) -> RunResult:
-    return await commands.run(assignment(given, model, **task), lambda fraction, words: None)
+    return await commands.run(assignment(given, model, **task), lambda *_: None)
 
 
 async def failure(commands: Commands, given: Any = None, model: str = "command:it", **task: Any) -> tuple[str, str]:

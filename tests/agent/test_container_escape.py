@@ -47,7 +47,7 @@ def shell(made: str, script: str, **options: Any) -> Images:
 
 
 async def run(images: Images, given: Any = None, **task: Any) -> RunResult:
-    return await images.run(assignment(given, "container:it", **task), lambda fraction, words: None)
+    return await images.run(assignment(given, "container:it", **task), lambda *_: None)
 
 
 async def says(made: str, script: str, **options: Any) -> str:

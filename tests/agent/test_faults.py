@@ -37,14 +37,14 @@ async def test_fault_10_fetching_what_a_client_names(rig: Rig) -> None:
             )
             for given in refused:
                 with pytest.raises(RunFailed) as failed:
-                    await runner.run(assignment(given), lambda fraction, words: None)
+                    await runner.run(assignment(given), lambda *_: None)
                 assert failed.value.kind == "bad_input"
             async with rig.life() as life:
                 work = await life.given(input={"url": url})
                 work.done()
                 await rig.settled()
     assert asked == []
-    names = {"heartbeat", "update", "available", "accept", "progress", "result", "complete"}
+    names = {"heartbeat", "update", "available", "accept", "progress", "result", "complete", "orders"}
     assert {said.name for said in rig.line.said} <= names | {rig.miner.id}
 
 
@@ -70,5 +70,5 @@ async def test_fault_13_gpus_and_models_misread(monkeypatch: pytest.MonkeyPatch)
     runner = Llama(built_in())
     for missing in ("gpt2", BUILT_IN.upper(), BUILT_IN + "-large", ""):
         with pytest.raises(RunFailed) as failed:
-            await runner.run(assignment({"prompt": "Hi"}, missing), lambda fraction, words: None)
+            await runner.run(assignment({"prompt": "Hi"}, missing), lambda *_: None)
         assert failed.value.kind == "model_missing"

@@ -52,6 +52,8 @@ class Runs:
     def __init__(self, runner: Llama) -> None:
         self.runner = runner
         self.told: list[tuple[float | None, str]] = []
+        #: What was brought forth so far.
+        self.shown = ""
         self.tells = asyncio.Event()
 
     async def __call__(self, model: str = BUILT_IN, gpu_count: int = 1, **given: Any) -> dict[str, Any]:
@@ -66,7 +68,8 @@ class Runs:
             await self(*args, **given)
         return failed.value.kind, failed.value.reason
 
-    def report(self, fraction: float | None, words: str) -> None:
+    def report(self, fraction: float | None, words: str, output: str = "", /) -> None:
+        self.shown += output
         self.told.append((fraction, words))
         self.tells.set()
 
@@ -148,6 +151,12 @@ async def test_what_the_model_cannot_take_is_the_inputs_fault_and_harms_nothing(
     assert await runs.refused("gpt2", prompt="Hi") == ("model_missing", "this miner has no model 'gpt2'")
     assert await runs(prompt="Hi", max_tokens=1)
     assert children() == [warm]
+
+
+async def test_what_it_brings_forth_is_told_as_it_comes_and_to_the_end(runs: Runs) -> None:
+    answer = await runs(prompt="Once upon a time", max_tokens=200)
+    assert runs.shown == answer["choices"][0]["text"]
+    assert len(runs.told) > 1 or runs.told[0][0] == 1.0
 
 
 async def test_how_far_it_is_is_told_by_what_there_can_be(runs: Runs) -> None:

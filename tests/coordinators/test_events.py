@@ -1,5 +1,7 @@
 """Who watches at one coordinator is told of what happens at another."""
 
+import asyncio
+
 from tests.coordinators.conftest import Pair, at
 from tests.http.exchange import body
 from tests.http.streams import watching
@@ -64,3 +66,19 @@ async def test_who_may_have_missed_something_is_told_to_begin_anew(pair: Pair) -
     pair.a.clock.now += 1
     async with watching(pair.b, client, path, after=begun.id, query="wait=0") as stream:
         assert (await stream.until("sync")).data == {"resumed": False}
+
+
+async def test_a_miner_that_listens_here_hears_what_was_decided_there(pair: Pair) -> None:
+    client, miner = await pair.a.client(), await pair.a.miner()
+    job = await client.submit()
+    await miner.take(job)
+    known = body(await at(pair.b, miner).get("/orders"))["version"]
+    call = asyncio.create_task(at(pair.b, miner).get("/orders", params={"wait": 60, "after": known}))
+    await asyncio.sleep(0)
+    body(await client.delete(f"/v1/jobs/{job}"))
+    heard = body(await asyncio.wait_for(call, 10))
+    assert heard["stop"] == [{"job_id": job, "reason": "cancelled"}]
+    call = asyncio.create_task(at(pair.b, miner).get("/orders", params={"wait": 60, "after": heard["version"]}))
+    await asyncio.sleep(0)
+    body(await pair.a.operator.post(f"/miners/{miner.id}/suspend"))
+    assert body(await asyncio.wait_for(call, 10))["miner_status"] == "suspended"

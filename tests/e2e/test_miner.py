@@ -6,6 +6,7 @@ import os
 import secrets
 import select
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.http.server import OPERATOR_KEY
 
 from pithead.agent.runners.llama import built_in
 from pithead.client import AdminClient, Client
+from pithead.wire.events import OutputPiece
 
 MODEL = "smollm2-135m-instruct"
 
@@ -218,3 +220,30 @@ def test_runners_that_cannot_be_used_are_said_in_one_line(house: House) -> None:
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
     assert "command.it: ls is not there; name files from the root on" in refused.stderr
+
+
+def test_what_a_job_brings_forth_is_seen_as_it_comes_and_a_cancellation_stops_it_within_two_seconds(
+    house: House,
+) -> None:
+    with house.works() as agent:
+        agent.says("at work as")
+        job = house.submit(4000)
+        seen = ""
+        for event in house.client.events(job):
+            if not isinstance(event.data, OutputPiece):
+                continue
+            assert event.data.offset == len(seen)
+            seen += event.data.text
+            if seen == event.data.text:
+                began = time.monotonic()
+                house.client.cancel(job)
+                agent.says(f"{job} stopped: it is cancelled")
+                assert time.monotonic() - began < 2
+        assert seen
+        assert house.status(job) == ("cancelled", 1)
+        # Of one that ends well, the output joins up to the result.
+        job = house.submit(600)
+        whole = "".join(piece.text for piece in house.client.output(job))
+        assert whole == json.loads(house.client.result(job))["choices"][0]["text"]
+        agent.signal(signal.SIGINT)
+        assert agent.ended() == 0

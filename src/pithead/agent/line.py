@@ -31,6 +31,13 @@ class Pace:
     longest_pause: float = 10.0
     #: Between two reports of progress; a run that is over sooner makes none.
     progress: float = 10.0
+    #: Between two reports that bring output, whichever jobs they are about: what they use of the limits is the owner's.
+    output: float = 3.0
+    #: How long the coordinator may hold the question what there is to hear.
+    listen: float = 50.0
+    #: Between two such questions at the least; and how soon it is asked again whether it knows such questions at all.
+    breath: float = 1.0
+    deaf: float = 600.0
     #: Between two looks at the machine and at what its owner set.
     look: float = 2.0
     #: What may be spent on a good end.

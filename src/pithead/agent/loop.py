@@ -2,8 +2,8 @@
 
 Guarantees, each with a test:
 
-- Running jobs never holds up a heartbeat. Nothing stops a job but a heartbeat's answer, the end of the time that the
-  attempt may take, or the owner.
+- Running jobs never holds up a heartbeat. Nothing stops a job but the coordinator's word – in a heartbeat's answer or, at
+  once, to who listens –, the end of the time that the attempt may take, or the owner.
 - A finished result is on the disk before it is delivered, and is delivered until the coordinator has said yes or no: over
   lost answers, an absent coordinator, and a restart of the agent.
 - What the coordinator takes for held but the agent does not have (an answer was lost, an earlier life was cut short) is
@@ -17,10 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,15 +26,18 @@ from pithead.agent.cache import Cache
 from pithead.agent.delivery import NotTaken, deliver
 from pithead.agent.duty import Duty, Telemetry
 from pithead.agent.gpus import Inventory
+from pithead.agent.held import Held, stop
 from pithead.agent.line import Line, Pace
+from pithead.agent.listening import listen
 from pithead.agent.owner.governor import Governor
 from pithead.agent.record import JobLine, Record
 from pithead.agent.rhythm import Lease, Rhythm
 from pithead.agent.runners.base import About, Report, RunFailed, Runner, RunResult, takes_files, task_of
 from pithead.agent.service import notify
 from pithead.agent.spool import Finished, Spool
+from pithead.agent.telling import Telling, Turns
 from pithead.client import ApiError, AsyncMinerClient, PitheadError, Unauthorized
-from pithead.wire.miners import Assignment, HeartbeatAnswer, JobLimits, Stop
+from pithead.wire.miners import Assignment, HeartbeatAnswer, JobLimits, Orders
 
 log = logging.getLogger(__name__)
 
@@ -44,24 +45,6 @@ log = logging.getLogger(__name__)
 _SPARE_OFFERS: Final = 4
 #: What a failure's reason may be, in characters. Longer ones are cut: refused for its reason, a failure would not be one.
 _LONGEST_REASON: Final = 2000
-
-
-@dataclass(eq=False)
-class _Held:
-    """A job in the agent's hands."""
-
-    job_id: str
-    token: str
-    #: When the attempt must end, by the agent's clock.
-    ends: float = math.inf
-    #: Whether the work is done, and only its delivery is left.
-    done: bool = False
-    #: Whether its result is safe on the disk.
-    on_disk: bool = False
-    #: Why the coordinator had it stopped, if it did.
-    stopped: str | None = None
-    task: asyncio.Task[None] | None = None
-    progress: tuple[float | None, str] = field(default=(None, ""))
 
 
 class Agent:
@@ -115,8 +98,9 @@ class Agent:
             cache=cache,
         )
         self._rhythm = Rhythm(pace.heartbeat, clock)
+        self._turns = Turns(pace, clock)
         #: Of one job there may be two: what an earlier life left of it, twice taken, waits under both leases.
-        self._held: set[_Held] = set()
+        self._held: set[Held] = set()
         #: Jobs that were asked for, while the answer is not here.
         self._accepting: set[str] = set()
         self._draining = asyncio.Event()
@@ -153,10 +137,13 @@ class Agent:
             async with asyncio.TaskGroup() as self._group:
                 # Before anything is asked of the coordinator, which may be away: they are in hand from the first moment.
                 for finished in await asyncio.to_thread(self._spool.pending):
-                    held = self._hold(_Held(finished.job_id, finished.lease_token, done=True, on_disk=True))
+                    held = self._hold(Held(finished.job_id, finished.lease_token, done=True, on_disk=True))
                     held.task = self._group.create_task(self._deliver_later(held, finished), name=held.job_id)
                 taking = self._group.create_task(self._take(), name="take")
                 beating = self._group.create_task(self._beat_on(), name="heartbeat")
+                listening = self._group.create_task(
+                    listen(self._client, self._pace, self._clock, self._heed), name="listen"
+                )
                 watching = self._group.create_task(self._duty.watch(), name="watch")
                 telling = self._group.create_task(self._duty.keep_told(), name="tell")
                 await self._draining.wait()
@@ -164,7 +151,7 @@ class Agent:
                 leaving = self._group.create_task(self._say_draining(), name="drain")
                 whole = await self._finish()
                 await leaving
-                await _cancelled(beating, watching)
+                await _cancelled(beating, watching, listening)
                 if self._strays:
                     await asyncio.wait(self._strays.values(), timeout=self._pace.farewell)
                 await _cancelled(*self._strays.values())
@@ -229,7 +216,8 @@ class Agent:
             self._accepting.discard(job_id)
         log.info("%s: attempt %d, %s", job_id, assignment.attempt, assignment.model)
         ends = self._clock() + assignment.attempt_expires_in
-        held = self._hold(_Held(job_id, assignment.lease_token, ends))
+        held = self._hold(Held(job_id, assignment.lease_token, ends, since=self._clock()))
+        held.telling = Telling(self._client, self._turns, self._pace, job_id, assignment.lease_token)
         self._record.moved_data(len(assignment.input))
         line = JobLine(job_id=job_id, model=assignment.model, client_id=assignment.client_id)
         self._record.taken(id(held), line)
@@ -237,11 +225,11 @@ class Agent:
         held.task = self._group.create_task(self._work(held, assignment), name=job_id)
         return True
 
-    def _hold(self, held: _Held) -> _Held:
+    def _hold(self, held: Held) -> Held:
         self._held.add(held)
         return held
 
-    def _let_go(self, held: _Held) -> None:
+    def _let_go(self, held: Held) -> None:
         self._held.discard(held)
         self._record.gone(id(held))
         self._changed.set()
@@ -251,7 +239,7 @@ class Agent:
 
     # -- one job
 
-    async def _work(self, held: _Held, assignment: Assignment) -> None:
+    async def _work(self, held: Held, assignment: Assignment) -> None:
         try:
             try:
                 result = await self._run(held, assignment)
@@ -264,6 +252,8 @@ class Agent:
             finished = await asyncio.to_thread(self._spool.add, held.job_id, held.token, result.data, result.metrics)
             held.on_disk = finished.data is None
             self._changed.set()
+            if held.telling is not None:
+                await held.telling.end()
             await self._deliver(held, finished)
         except asyncio.CancelledError:
             if held.stopped is None:
@@ -274,14 +264,17 @@ class Agent:
             if not self._stopping or held.done or held.stopped:
                 self._let_go(held)
 
-    async def _run(self, held: _Held, assignment: Assignment) -> RunResult:
+    async def _run(self, held: Held, assignment: Assignment) -> RunResult:
         """Have it run, for as long as the attempt may take. Raises `RunFailed` only."""
 
-        def report(fraction: float | None, message: str) -> None:
-            held.progress = (fraction, message)
+        assert held.telling is not None
+        tell = held.telling.report
+
+        def report(fraction: float | None, message: str, output: str = "", /) -> None:
+            tell(fraction, message, output)
             self._record.moved(id(held), "running", fraction, message)
 
-        telling = self._group.create_task(self._tell_progress(held), name=f"progress of {held.job_id}")
+        telling = self._group.create_task(held.telling.go_on(), name=f"progress of {held.job_id}")
         limit, asked = asyncio.timeout(assignment.attempt_expires_in), assignment.limits or JobLimits()
         own = asyncio.timeout(None)
         try:
@@ -308,7 +301,7 @@ class Agent:
             telling.cancel()
 
     def _files_of(
-        self, held: _Held, assignment: Assignment, report: Report
+        self, held: Held, assignment: Assignment, report: Report
     ) -> contextlib.AbstractAsyncContextManager[Mapping[str, Path]]:
         """The job's input files, for as long as it runs. Raises `RunFailed`, before anything is fetched for nothing."""
         files = assignment.input_files
@@ -318,31 +311,20 @@ class Agent:
             raise RunFailed("bad_input", f"{assignment.model} makes no use of input files; submit the job without them")
         return self._cache.holding(self._client, self._line, held.job_id, held.token, files, report)
 
-    async def _report(self, held: _Held, failure: RunFailed) -> None:
+    async def _report(self, held: Held, failure: RunFailed) -> None:
         kind, reason = failure.kind, failure.reason[:_LONGEST_REASON]
         log.warning("%s failed: %s: %s", held.job_id, kind, reason)
         self._record.failed()
         await self._say(lambda: self._client.fail(held.job_id, reason, kind, held.token), held)
 
-    async def _tell_progress(self, held: _Held) -> None:
-        said: tuple[float | None, str] | None = None
-        while True:
-            await asyncio.sleep(self._pace.progress)
-            if held.progress == said:
-                continue
-            said = held.progress
-            # Worth no second try: the next word comes soon, and heartbeats tell what else there is to know.
-            with contextlib.suppress(PitheadError):
-                await self._client.progress(held.job_id, *said, held.token)
-
-    async def _deliver_later(self, held: _Held, finished: Finished) -> None:
+    async def _deliver_later(self, held: Held, finished: Finished) -> None:
         try:
             log.info("%s: delivering what an earlier run left", held.job_id)
             await self._deliver(held, finished)
         finally:
             self._let_go(held)
 
-    async def _deliver(self, held: _Held, finished: Finished) -> None:
+    async def _deliver(self, held: Held, finished: Finished) -> None:
         try:
             outcome = await deliver(self._client, self._line, self._spool, finished)
         except NotTaken as refused:
@@ -356,7 +338,7 @@ class Agent:
             self._record.completed(outcome.earned)
         await asyncio.to_thread(self._spool.remove, finished)
 
-    async def _say(self, call: Callable[[], Awaitable[object]], held: _Held) -> None:
+    async def _say(self, call: Callable[[], Awaitable[object]], held: Held) -> None:
         """Say something of a job until it is heard; that it is somebody else's by now is an answer too."""
         try:
             await self._line.deliver(call)
@@ -375,15 +357,17 @@ class Agent:
     async def _beat(self) -> None:
         telemetry = await self._telemetry() if self._telemetry else None
         known: set[str] = set()
+        asked_at = self._clock()
 
         async def call() -> HeartbeatAnswer:
+            nonlocal asked_at
             # Anew for each try: what is held changes meanwhile.
+            asked_at = self._clock()
             known.update(self._names(), self._accepting)
             return await self._client.heartbeat(sorted(self._names()) or None, telemetry)
 
         answer = await self._line.insist(call)
-        for stop in answer.stop:
-            self._stop(stop)
+        stop(self._held, answer.stop, asked_at)
         known.update(self._names(), self._accepting)
         for lease in answer.leases:
             if lease.job_id not in known and lease.job_id not in self._strays:
@@ -394,25 +378,29 @@ class Agent:
         now, ends = self._clock(), {held.job_id: held.ends for held in self._held}
         mine = (lease for lease in answer.leases if lease.job_id in ends)
         self._rhythm.answered(Lease(lease.expires_in, ends[lease.job_id] - now) for lease in mine)
-        if answer.miner_status != self._status:
-            log.info("the coordinator has this miner as %s", answer.miner_status)
-            self._status = answer.miner_status
-        self._record.state.miner_status, self._record.state.queue_length = answer.miner_status, answer.queue_length
+        self._is(answer.miner_status)
+        self._record.state.queue_length = answer.queue_length
 
-    def _stop(self, stop: Stop) -> None:
-        for held in self._held:
-            # What is done is delivered all the same: only the coordinator can tell whether it comes too late.
-            if held.job_id == stop.job_id and held.task is not None and not held.done:
-                held.stopped = stop.reason
-                held.task.cancel()
+    def _heed(self, orders: Orders, asked_at: float) -> None:
+        """What the coordinator said to who listens."""
+        self._is(orders.miner_status)
+        if not stop(self._held, orders.stop, asked_at):
+            # It may be about a job that was taken anew since: a heartbeat tells.
+            self._rhythm.hurry()
 
-    async def _hand_back(self, held: _Held) -> None:
+    def _is(self, status: str) -> None:
+        if status != self._status:
+            log.info("the coordinator has this miner as %s", status)
+            self._status = status
+        self._record.state.miner_status = status
+
+    async def _hand_back(self, held: Held) -> None:
         await self._say(lambda: self._client.release(held.job_id, held.token or None), held)
 
     async def _hand_back_stray(self, job_id: str) -> None:
         # Nothing is accepted meanwhile (see `Line.accept`), so that it cannot be taken anew before it is handed back.
         try:
-            await self._hand_back(_Held(job_id, ""))
+            await self._hand_back(Held(job_id, ""))
         finally:
             del self._strays[job_id]
 

@@ -46,6 +46,11 @@ class Rhythm:
         self._interval = self._between(leases)
         self._sooner.set()
 
+    def hurry(self) -> None:
+        """Make the next one due now."""
+        self._interval = 0.0
+        self._sooner.set()
+
     async def due(self) -> None:
         """Wait until it is time for the next one."""
         while (left := self._last + self._interval - self._clock()) > 0:

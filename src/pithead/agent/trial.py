@@ -59,7 +59,7 @@ async def _one(runner: Dispatcher, model: str, given: Any, clock: Callable[[], f
         began = clock()
         try:
             async with asyncio.timeout(_LIMIT):
-                result = await runner.run(_task(model, given), lambda fraction, message: None)
+                result = await runner.run(_task(model, given), lambda *_: None)
         except TimeoutError:
             return Trial(model=model, works=False, why=f"timeout: not done within {_LIMIT:g} s")
         except RunFailed as failed:

@@ -131,7 +131,11 @@ def submit(
             )
         if following:
             _warn(submitted.warning)
-            _completed(follow(client, submitted.job_id))
+            view, shown = follow(client, submitted.job_id)
+            _completed(view)
+            if not shown and view.result_size is not None and not wants_json():
+                # It was over before anybody could watch.
+                _print(client.result(view.job_id))
             return
         if not wait:
             emit(submitted, lambda: click.echo(submitted.job_id))
@@ -274,7 +278,7 @@ def watch(job_id: str, after: str | None) -> None:
     Its states go to standard error. What counts is the result: 'pithead job result'.
     """
     with connection().client() as client:
-        _completed(follow(client, job_id, after))
+        _completed(follow(client, job_id, after)[0])
 
 
 def _completed(view: JobView) -> None:

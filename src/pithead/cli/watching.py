@@ -13,8 +13,11 @@ from pithead.wire.events import OutputPiece
 from pithead.wire.jobs import JobView
 
 
-def follow(client: Client, job_id: str, after: str | None = None) -> JobView:
-    """Print what a job brings forth, as it comes; the job once it is finished. With `--json` a line for each event."""
+def follow(client: Client, job_id: str, after: str | None = None) -> tuple[JobView, bool]:
+    """Print what a job brings forth, as it comes; the job once it is finished, and whether there was anything.
+
+    With `--json` a line for each event.
+    """
     view: JobView | None = None
     shown = Shown()
     for event in client.events(job_id, after):
@@ -28,7 +31,7 @@ def follow(client: Client, job_id: str, after: str | None = None) -> JobView:
             view = event.data
     shown.end()
     # Where there was nothing new, it was finished before.
-    return view or client.job(job_id)
+    return view or client.job(job_id), shown.anything
 
 
 class Shown:
@@ -47,6 +50,11 @@ class Shown:
         # As it is into a file; on a terminal nothing of it may move the cursor.
         click.echo(_harmless(piece.text) if sys.stdout.isatty() else piece.text, nl=False)
         self._open_line = not piece.text.endswith("\n")
+
+    @property
+    def anything(self) -> bool:
+        """Whether there was any output."""
+        return self._attempt > 0
 
     def state(self, view: JobView) -> None:
         """Another state; where output is shown, not every step of the way."""

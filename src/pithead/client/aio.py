@@ -43,6 +43,7 @@ from pithead.wire.miners import (
     HeartbeatAnswer,
     Metrics,
     MinerView,
+    Orders,
     Progressed,
     ReceiptKeys,
     Registered,
@@ -351,6 +352,10 @@ class AsyncMinerClient(AsyncDriver):
         """Say that the miner is there, and renew the leases of `jobs`, or of all that it holds where none is named."""
         return await self._run(calls.heartbeat(self.miner_id, jobs, telemetry))
 
+    async def orders(self, wait: float | None = None, after: str | None = None) -> Orders:
+        """What a heartbeat would tell; with `wait` and the `version` of the answer before, once there is something else."""
+        return await self._run(calls.orders(self.miner_id, wait, after))
+
     async def available(self, limit: int | None = None, wait: float | None = None) -> Available:
         """The queued jobs that fit; with `wait` (at most 60 seconds), once there is one or the time is up."""
         return await self._run(calls.available(self.miner_id, limit, wait))
@@ -384,10 +389,18 @@ class AsyncMinerClient(AsyncDriver):
         return await self._run(calls.release(self.miner_id, job_id, lease_token))
 
     async def progress(
-        self, job_id: str, fraction: float | None = None, message: str = "", lease_token: str | None = None
+        self,
+        job_id: str,
+        fraction: float | None = None,
+        message: str = "",
+        lease_token: str | None = None,
+        *,
+        output: str = "",
+        output_offset: int = 0,
     ) -> Progressed:
-        """Say how far the work is: `fraction` is 0 to 1."""
-        return await self._run(calls.progress(self.miner_id, job_id, fraction, message, lease_token))
+        """Say how far the work is: `fraction` is 0 to 1; and what it brought forth behind the first `output_offset` characters."""
+        said = calls.progress(self.miner_id, job_id, fraction, message, lease_token, output, output_offset)
+        return await self._run(said)
 
     async def upload(self, job_id: str, data: bytes | Path, lease_token: str | None = None) -> Uploaded:
         """Send the bytes of the result; a path is streamed. A large one that broke off is gone on with."""

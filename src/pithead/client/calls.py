@@ -283,6 +283,11 @@ def heartbeat(
     return answered(miners.HeartbeatAnswer, "heartbeat", body=body or None, miner_id=miner_id)
 
 
+def orders(miner_id: str, wait: float | None, after: str | None) -> Call[miners.Orders]:
+    query = {"wait": wait, "after": after}
+    return answered(miners.Orders, "miner_orders", query=query, hold=wait or 0.0, miner_id=miner_id)
+
+
 def available(miner_id: str, limit: int | None, wait: float | None) -> Call[miners.Available]:
     query = {"limit": limit, "wait": wait}
     return answered(miners.Available, "available_jobs", query=query, hold=wait or 0.0, miner_id=miner_id)
@@ -311,9 +316,11 @@ def release(miner_id: str, job_id: str, token: str | None) -> Call[miners.Return
 
 
 def progress(
-    miner_id: str, job_id: str, fraction: float | None, message: str, token: str | None
+    miner_id: str, job_id: str, fraction: float | None, message: str, token: str | None, output: str, offset: int
 ) -> Call[miners.Progressed]:
-    body = miners.Progress(fraction=fraction, message=message)
+    body: dict[str, Any] = {"fraction": fraction, "message": message}
+    if output:
+        body |= {"output": output, "output_offset": offset}
     return answered(
         miners.Progressed, "report_progress", body=body, headers=_lease(token), miner_id=miner_id, job_id=job_id
     )

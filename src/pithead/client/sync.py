@@ -42,6 +42,7 @@ from pithead.wire.miners import (
     HeartbeatAnswer,
     Metrics,
     MinerView,
+    Orders,
     Progressed,
     ReceiptKeys,
     Registered,
@@ -339,6 +340,10 @@ class MinerClient(SyncDriver):
         """Say that the miner is there, and renew the leases of `jobs`, or of all that it holds where none is named."""
         return self._run(calls.heartbeat(self.miner_id, jobs, telemetry))
 
+    def orders(self, wait: float | None = None, after: str | None = None) -> Orders:
+        """What a heartbeat would tell; with `wait` and the `version` of the answer before, once there is something else."""
+        return self._run(calls.orders(self.miner_id, wait, after))
+
     def available(self, limit: int | None = None, wait: float | None = None) -> Available:
         """The queued jobs that fit; with `wait` (at most 60 seconds), once there is one or the time is up."""
         return self._run(calls.available(self.miner_id, limit, wait))
@@ -372,10 +377,18 @@ class MinerClient(SyncDriver):
         return self._run(calls.release(self.miner_id, job_id, lease_token))
 
     def progress(
-        self, job_id: str, fraction: float | None = None, message: str = "", lease_token: str | None = None
+        self,
+        job_id: str,
+        fraction: float | None = None,
+        message: str = "",
+        lease_token: str | None = None,
+        *,
+        output: str = "",
+        output_offset: int = 0,
     ) -> Progressed:
-        """Say how far the work is: `fraction` is 0 to 1."""
-        return self._run(calls.progress(self.miner_id, job_id, fraction, message, lease_token))
+        """Say how far the work is: `fraction` is 0 to 1; and what it brought forth behind the first `output_offset` characters."""
+        said = calls.progress(self.miner_id, job_id, fraction, message, lease_token, output, output_offset)
+        return self._run(said)
 
     def upload(self, job_id: str, data: bytes | Path, lease_token: str | None = None) -> Uploaded:
         """Send the bytes of the result; a path is streamed. A large one that broke off is gone on with."""

@@ -1,12 +1,13 @@
 """Miners: registration, heartbeats, and what an operator decides about them."""
 
 from collections.abc import Sequence
+from zlib import crc32
 
 import msgspec
 
 from pithead.core.errors import Conflict, Fault, Forbidden, Invalid, NotFound
 from pithead.core.jobs import State
-from pithead.core.miners import Admission, Miner
+from pithead.core.miners import Admission, Miner, status
 from pithead.core.money import micros
 from pithead.exchange.dispatch import take_back
 from pithead.exchange.events import KeysChanged, MinerChanged
@@ -142,6 +143,24 @@ def to_stop(tx: Tx, miner: Miner, held: Sequence[Held], names: Sequence[str]) ->
     # A job that it lost and then took anew is its own again.
     # Nor is one that it completed after all, late or under a new lease, anything to stop.
     return [(j, why) for j, why in stop.items() if j not in mine and not _completed(tx, miner, j)]
+
+
+class Orders(msgspec.Struct, frozen=True):
+    """What a miner has to hear of."""
+
+    miner: Miner
+    stop: list[tuple[str, str]]
+    #: Another one for all that is different; the times of notices make it so where a job was lost twice.
+    version: str
+
+
+def orders(tx: Tx, miner_id: str) -> Orders:
+    """What a heartbeat would tell the miner. Raises `NotFound`."""
+    miner = find(tx, miner_id)
+    stop = to_stop(tx, miner, tx.held(miner.seq), ())
+    at = {notice.job_id: notice.at for notice in tx.notices(miner.seq)}
+    told = (status(miner).value, [(job_id, why, at[job_id]) for job_id, why in stop])
+    return Orders(miner, stop, f"{crc32(repr(told).encode()):08x}")
 
 
 def _completed(tx: Tx, miner: Miner, job_id: str) -> bool:

@@ -61,6 +61,7 @@ class Notice(msgspec.Struct, frozen=True):
 
     job_id: str
     reason: str
+    at: float
 
 
 class Settlement(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """The Miner API."""
 
+import asyncio
 import base64
 
 from msgspec import UNSET
@@ -89,6 +90,22 @@ async def heartbeat(call: Call) -> wire.HeartbeatAnswer | Operation:
         return shapes.beat(beat, 0 if matching.unready(beat.miner, len(beat.held)) else fitting, now)
 
     return operation
+
+
+@handles("miner_orders")
+async def orders(call: Call) -> wire.Orders:
+    exchange, miner_id, after = call.exchange, call.caller.id, call.query.get("after")
+    clock = asyncio.get_running_loop().time
+    until = clock() + float(call.query.get("wait", 0))
+    miner = await exchange.peek(lambda tx: miners.find(tx, miner_id))
+    # Rung before the look: what changes between the two is not missed.
+    with exchange.live.bell(miner.seq) as bell:
+        while True:
+            found = await exchange.peek(lambda tx: miners.orders(tx, miner_id))
+            left = until - clock()
+            if after is None or found.version != after or left <= 0 or exchange.live.ended:
+                return shapes.orders(found)
+            await bell.heard(left)
 
 
 @handles("available_jobs")

@@ -12,7 +12,7 @@ from pithead.core.needs import Needs
 from pithead.exchange.accounts import balances
 from pithead.exchange.dispatch import Assigned, Outcome
 from pithead.exchange.input_ports import InputFile
-from pithead.exchange.miners import Beat
+from pithead.exchange.miners import Beat, Orders
 from pithead.exchange.ports import Client, Tx
 from pithead.wire import admin, jobs, miners
 
@@ -85,6 +85,15 @@ def beat(result: Beat, queue_length: int, now: float) -> miners.HeartbeatAnswer:
             miners.LeaseView(job_id=h.job_id, expires_in=number(max(0.0, h.lease_expires_at - now)))
             for h in result.held
         ],
+    )
+
+
+def orders(found: Orders) -> miners.Orders:
+    """What a miner has to hear of."""
+    return miners.Orders(
+        miner_status=status(found.miner).value,
+        stop=[miners.Stop(job_id=job_id, reason=reason) for job_id, reason in found.stop],  # type: ignore[arg-type]
+        version=found.version,
     )
 
 

@@ -367,7 +367,7 @@ ON CONFLICT (miner, job_id) DO UPDATE SET reason = excluded.reason, at = exclude
 
 -- name: notices
 -- What a miner has to be told.
-SELECT job_id, reason FROM notices WHERE miner = :miner ORDER BY at
+SELECT job_id, reason, at FROM notices WHERE miner = :miner ORDER BY at
 
 -- name: claim_answer
 -- Take an idempotency key, if nobody did; where another transaction is about to, wait for it.

@@ -100,6 +100,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
        problems=(409,), job_operation=True, lease_token=True),
     _e("complete_job", "POST", _JOB + "/complete", "miner", "Deliver and be paid", miners.Completed,
        request=miners.Complete, problems=(409, 422), job_operation=True, lease_token=True),
+    _e("miner_orders", "GET", _MINER + "/orders", "miner", "What a heartbeat would tell, as soon as there is something else to hear",
+       miners.Orders, problems=(422,), query=(
+           Query("after", "string", "The `version` of the answer before; without it the call is answered at once."), _WAIT)),
     _e("miner_stats", "GET", _MINER + "/stats", "miner", "What the miner has done", miners.Stats),
     _e("get_miner", "GET", _MINER, "miner", "The miner as it stands", miners.MinerView),
     _e("why_miner", "GET", _MINER + "/why", "miner", "Which queued jobs the miner does not get, why, and what would change that",

@@ -134,6 +134,17 @@ class Stop(Answer):
     reason: Literal["cancelled", "expired", "lost"]
 
 
+class Orders(Answer):
+    """What a miner would hear of with its next heartbeat, at once."""
+
+    #: The miner's state, in the coordinator's eyes.
+    miner_status: MinerStatus
+    #: Jobs to stop at once. One that the miner took anew since it asked is its own.
+    stop: list[Stop]
+    #: Ask with it as `?after=`, and the answer is held until there is something else to hear.
+    version: str
+
+
 class LeaseView(Answer):
     """A lease, as it stands after this heartbeat."""
 

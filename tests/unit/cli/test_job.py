@@ -201,6 +201,10 @@ def test_submit_and_follow(keyed: Any, coordinator: Any, shapes: Any, refused: A
     outcome = keyed(*SUBMIT, "--input", "1", "--follow")
     assert (outcome.exit_code, outcome.stdout) == (1, "So far")
     assert outcome.stderr.endswith("pithead: job_1 failed (error: burnt); see 'pithead job status job_1'\n")
+    # One that was over before anybody could watch.
+    coordinator.answers["GET /v1/jobs/job_1/events"] = events(("job", {**shapes["job"], **DONE}))
+    coordinator.answers["GET /v1/jobs/job_1/result"] = shapes["result"](b"all of it")
+    assert keyed(*SUBMIT, "--input", "1", "--follow").stdout == "all of it"
     assert "--follow" in refused(keyed(*SUBMIT, "--input", "1", "--follow", "--wait"))
 
 

@@ -27,6 +27,7 @@ MACHINE: dict[str, Any] = {
 MINER_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "update_miner": ("update", (), {"draining": True}),
     "heartbeat": ("heartbeat", (), {}),
+    "miner_orders": ("orders", (5, "v"), {}),
     "available_jobs": ("available", (5, 2), {}),
     "accept_job": ("accept", ("job_1",), {}),
     "complete_job": ("complete", ("job_1", "sha256:ab"), {"lease_token": "t"}),

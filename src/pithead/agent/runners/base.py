@@ -10,8 +10,13 @@ import msgspec
 
 from pithead.wire.miners import Assignment, FailureKind, Metrics
 
-#: Told how far a run is: 0 to 1 or `None`, and a few words.
-Report = Callable[[float | None, str], None]
+
+class Report(Protocol):
+    """Told how a run gets on. Never waits."""
+
+    def __call__(self, fraction: float | None, message: str, output: str = "", /) -> None:
+        """How far it is, 0 to 1 or `None`; a few words; and what it brought forth since the last time, for those who watch."""
+        ...
 
 
 class Task(Assignment, kw_only=True):

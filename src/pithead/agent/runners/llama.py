@@ -174,12 +174,17 @@ class _Child(Child):
     async def ask(self, chat: bool, body: dict[str, Any], *, limit: int, report: Report) -> dict[str, Any]:
         """Have it answer. Raises `RunFailed`."""
         await self._say({"chat": chat, "body": body})
+        shown = 0
         while True:
             frame = await self._hear()
             if "tokens" in frame:
-                report(min(1.0, frame["tokens"] / limit), f"{frame['tokens']} tokens")
+                shown += len(frame["text"])
+                report(min(1.0, frame["tokens"] / limit), f"{frame['tokens']} tokens", frame["text"])
             elif "error" in frame:
                 raise RunFailed(frame["kind"], presentable(frame["error"]))
             else:
                 answer: dict[str, Any] = frame["answer"]
+                # What came since the last word: whoever watches sees it whole.
+                if rest := answer["text"][shown:]:
+                    report(1.0, f"{answer['usage']['completion_tokens']} tokens", rest)
                 return answer

@@ -6,7 +6,7 @@ run at a time. What is said over the channel:
     in   {"model": path, "context": tokens, "threads": n, "gpu_layers": n}     once
     out  {"ready": true, "gpu": bool}  |  {"error": text, "kind": kind}
     in   {"chat": bool, "body": {…}}                                           any number of times
-    out  {"tokens": n}                                                         now and then
+    out  {"tokens": n, "text": what came since the last one}                   now and then
     out  {"answer": {"text", "finish_reason", "usage"}}  |  {"error": text, "kind": kind}
 """
 
@@ -87,6 +87,8 @@ class _Answer:
         self._finish_reason: str | None = None
         self._usage: dict[str, Any] | None = None
         self._tokens, self._told = 0, time.monotonic()
+        #: How many of the pieces were shown.
+        self._shown = 0
         self.error: dict[str, Any] | None = None
 
     def take(self, chunk: dict[str, Any]) -> None:
@@ -102,7 +104,8 @@ class _Answer:
                 self._tokens += 1
         if time.monotonic() - self._told > _TELL_EVERY:
             self._told = time.monotonic()
-            self._say({"tokens": self._tokens})
+            self._say({"tokens": self._tokens, "text": "".join(self._pieces[self._shown :])})
+            self._shown = len(self._pieces)
 
     def frame(self) -> dict[str, Any]:
         """What to say of it."""

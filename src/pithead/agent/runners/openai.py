@@ -150,6 +150,8 @@ class _Answer:
         self._most, self._report = most, report
         self._pieces: list[str] = []
         self._size = self._tokens = 0
+        #: How many of the pieces were shown.
+        self._shown = 0
         self._finish_reason: str | None = None
         self._usage: dict[str, int] | None = None
         self._told = time.monotonic()
@@ -183,12 +185,18 @@ class _Answer:
             raise RunFailed("error", "the model's answer is too long")
         if time.monotonic() - self._told > _TELL_EVERY:
             self._told = time.monotonic()
-            self._report(min(1.0, self._tokens / self._most), f"{self._tokens} tokens")
+            self._tell(min(1.0, self._tokens / self._most))
+
+    def _tell(self, fraction: float) -> None:
+        self._report(fraction, f"{self._tokens} tokens", "".join(self._pieces[self._shown :]))
+        self._shown = len(self._pieces)
 
     def whole(self) -> dict[str, Any]:
         """All of it. Raises `RunFailed` where it broke off: half an answer is none."""
         if self._finish_reason is None:
             raise RunFailed("error", "the model server stopped in the middle of its answer")
+        # What came since the last word: whoever watches sees it whole.
+        self._tell(1.0)
         usage = self._usage or {"prompt_tokens": 0, "completion_tokens": self._tokens, "total_tokens": self._tokens}
         return {"text": "".join(self._pieces), "finish_reason": self._finish_reason, "usage": usage}
 
