@@ -198,3 +198,20 @@ async def test_max_concurrent_bounds_what_it_holds(world: World) -> None:
     problem(await miner.accept(jobs[2]), 409)
     body(await miner.complete(jobs[0]))
     assert await miner.offered() == [jobs[2]]
+
+
+async def test_a_miner_ends_its_registration_itself(world: World) -> None:
+    client, miner = await world.client(), await world.miner()
+    job = await client.submit()
+    await miner.take(job)
+    other = await world.miner()
+    problem(await miner.call("DELETE", headers={"Authorization": f"Bearer {other.key}"}), 404)
+    assert body(await miner.delete())["status"] == "retired"
+    problem(await miner.get(), 401)
+    problem(await miner.delete(), 401)
+    assert (await client.job(job))["status"] == "queued"
+    assert (await client.job(job))["attempts"] == 1
+    entries = body(await world.operator.get("/audit"))["entries"]
+    assert [(one["actor"], one["action"], one["subject"]) for one in entries[:1]] == [
+        (miner.id, "miner.retire", miner.id)
+    ]

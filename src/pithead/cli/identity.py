@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ import msgspec
 
 from pithead.agent import registration
 from pithead.agent.registration import Registration, Unusable
-from pithead.cli.output import fail
+from pithead.cli.output import fail, json_option
 from pithead.cli.profiles import DEFAULT_URL, SOMEBODY_LOOKS_ON
 from pithead.client import ApiError, MinerClient
 from pithead.client.environment import checked_key, checked_url
@@ -60,6 +61,24 @@ def identity(profile: str, url: str | None, key: str | None, miner_id: str | Non
         fail(f"this miner is registered at {who.url}, but PITHEAD_URL is {elsewhere}; name the right one with --url")
     # PITHEAD_KEY does not count here: in the same shell it is a client's as a rule, and of no use to a miner.
     return msgspec.structs.replace(who, url=checked_url(url or who.url), key=checked_key(key or who.key))
+
+
+def for_miner(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that say which miner, and the SDK with its key as first argument; and `--json`."""
+
+    @functools.wraps(function)
+    def run(profile: str, url: str | None, key: str | None, miner_id: str | None, **given: Any) -> None:
+        who = identity(profile, url, key, miner_id)
+        with client_of(who) as client:
+            try:
+                function(client, **given)
+            except ApiError as error:
+                # Where a job is named, it can be the job that is not there.
+                if error.status == 401 or (error.status == 404 and "job_id" not in given):
+                    fail(not_known(who, error))
+                raise
+
+    return identity_options(json_option(run))
 
 
 def client_of(who: Registration) -> MinerClient:

@@ -6,38 +6,47 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import click
+import msgspec
 
-from pithead.cli.identity import client_of, identity, identity_options
-from pithead.cli.output import csv_option, emit, facts, json_option, moment, print_csv, table, wants_csv
-from pithead.wire.ledger import EarningsBy
+from pithead.cli.identity import for_miner
+from pithead.cli.output import csv_option, emit, facts, fail, moment, print_csv, table, wants_csv
+from pithead.client import MinerClient
+from pithead.wire.ledger import EarningsBy, EarningsRow
 from pithead.wire.payouts import PayoutView
 
 _DAY: Final = click.DateTime(["%Y-%m-%d"])
+#: How many characters of a day's date are the month, and the year.
+_LENGTHS: Final = {"month": 7, "year": 4}
 
 
 @click.command()
 @click.option(
-    "--by", type=click.Choice(["day", "model", "client"]), default="day", show_default=True, help="What to add up by."
+    "--by",
+    type=click.Choice(["day", "month", "year", "model", "client"]),
+    default="day",
+    show_default=True,
+    help="What to add up by.",
 )
+@click.option("--year", type=click.IntRange(2000, 9998), metavar="YEAR", help="All of one year (of UTC).")
 @click.option("--from", "since", type=_DAY, metavar="DAY", help="The first day (of UTC), as 2026-01-31.")
 @click.option("--to", "until", type=_DAY, metavar="DAY", help="The last day.")
 @csv_option
-@identity_options
-@json_option
-def earnings(
-    by: EarningsBy,
-    since: datetime | None,
-    until: datetime | None,
-    profile: str,
-    url: str | None,
-    key: str | None,
-    miner_id: str | None,
-) -> None:
-    """What this miner was paid, by day, model or client."""
+@for_miner
+def earnings(client: MinerClient, by: str, year: int | None, since: datetime | None, until: datetime | None) -> None:
+    """What this miner was paid, by day, month, year, model or client.
+
+    For the tax of a year: pithead miner earnings --year 2026 --csv > 2026.csv
+    """
+    if year is not None:
+        if since is not None or until is not None:
+            fail("a year has a first and a last day of its own; give --year, or --from and --to")
+        since, until = datetime(year, 1, 1, tzinfo=UTC), datetime(year, 12, 31, tzinfo=UTC)
     first = None if since is None else since.replace(tzinfo=UTC).timestamp()
     beyond = None if until is None else (until.replace(tzinfo=UTC) + timedelta(days=1)).timestamp()
-    with client_of(identity(profile, url, key, miner_id)) as client:
-        found = client.earnings(by, since=first, until=beyond)
+    asked: EarningsBy = "day" if by in _LENGTHS else by  # type: ignore[assignment]
+    found = client.earnings(asked, since=first, until=beyond)
+    if by in _LENGTHS:
+        found = msgspec.structs.replace(found, rows=_together(found.rows, _LENGTHS[by]))
     if wants_csv():
         print_csv(found.rows, (by, "jobs", "earned"))
         return
@@ -47,6 +56,19 @@ def earnings(
         table((by.upper(), ">JOBS", ">EARNED"), [*rows, ("together", found.jobs, found.earned)])
 
     emit(found, show)
+
+
+def _together(rows: list[EarningsRow], length: int) -> list[EarningsRow]:
+    """The rows of days, those together whose dates begin with the same so many characters."""
+    found: list[EarningsRow] = []
+    for row in rows:
+        key = row.key[:length]
+        if found and found[-1].key == key:
+            jobs, earned = found[-1].jobs + row.jobs, found[-1].earned + row.earned
+            found[-1] = EarningsRow(key=key, jobs=jobs, earned=earned)
+        else:
+            found.append(EarningsRow(key=key, jobs=row.jobs, earned=row.earned))
+    return found
 
 
 # ---- payouts
@@ -59,43 +81,30 @@ def payout() -> None:
 
 @payout.command()
 @click.argument("text")
-@identity_options
-@json_option
-def destination(text: str, profile: str, url: str | None, key: str | None, miner_id: str | None) -> None:
+@for_miner
+def destination(client: MinerClient, text: str) -> None:
     """Say where payouts are to be sent: an account, an address, a name. Those asked for before keep theirs."""
-    with client_of(identity(profile, url, key, miner_id)) as client:
-        view = client.update(payout_destination=text)
+    view = client.update(payout_destination=text)
     emit(view, lambda: facts(miner=view.miner_id, payout_destination=view.payout_destination or "none"))
 
 
 @payout.command()
 @click.argument("amount", required=False)
 @click.option("--idempotency-key", metavar="TEXT", help="Asking again with the same key asks for nothing more.")
-@identity_options
-@json_option
-def request(
-    amount: str | None,
-    idempotency_key: str | None,
-    profile: str,
-    url: str | None,
-    key: str | None,
-    miner_id: str | None,
-) -> None:
+@for_miner
+def request(client: MinerClient, amount: str | None, idempotency_key: str | None) -> None:
     """Ask for a payout: of an amount, or of all that is there."""
-    with client_of(identity(profile, url, key, miner_id)) as client:
-        view = client.request_payout(amount, idempotency_key=idempotency_key)
+    view = client.request_payout(amount, idempotency_key=idempotency_key)
     emit(view, lambda: show_payout(view))
 
 
 @payout.command("list")
 @click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="How many at the most.")
-@identity_options
-@json_option
 @csv_option
-def list_(limit: int, profile: str, url: str | None, key: str | None, miner_id: str | None) -> None:
+@for_miner
+def list_(client: MinerClient, limit: int) -> None:
     """Show what can be asked for, and the payouts, the newest first."""
-    with client_of(identity(profile, url, key, miner_id)) as client:
-        page = client.payouts(limit=limit)
+    page = client.payouts(limit=limit)
 
     def show() -> None:
         columns = ("PAYOUT ID", ">AMOUNT", "STATUS", "REQUESTED", "TO", "REFERENCE", "NOTE")

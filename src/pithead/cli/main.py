@@ -106,8 +106,23 @@ def _exit_code(run: Callable[[], Any]) -> int:
         # Asked by name, so that `--help` need not wait for the SDK: what was not loaded was not raised.
         errors = sys.modules.get("pithead.client.errors")
         if errors is not None and isinstance(error, errors.PitheadError):
-            return _say(str(error))
+            return _say(_advised(clean(str(error)), type(error).__name__))
         raise
+
+
+#: What to do about a refusal whose words do not say it.
+_ADVICE: Final = {
+    "NotFound": "check the id, and that it is yours",
+    "Conflict": "nothing was changed; look how it stands",
+    "Forbidden": "use the key of whoever may, with --key or --profile",
+    "Unauthorized": "give another with --key, or log in again with 'pithead login'",
+    "PaymentRequired": "ask the operator for credit",
+}
+
+
+def _advised(message: str, kind: str) -> str:
+    advice = _ADVICE.get(kind)
+    return message if advice is None or "; " in message else f"{message}; {advice}"
 
 
 def _command(error: click.UsageError) -> str:

@@ -18,18 +18,15 @@ import click
 import msgspec
 
 from pithead.agent import registration
-from pithead.agent.record import read as read_state
 from pithead.agent.registration import Registration, Unusable
-from pithead.cli.by_hand import why
-from pithead.cli.identity import client_of, identity, identity_options, not_known, profile_option
+from pithead.cli import by_hand
+from pithead.cli.identity import identity, identity_options, not_known, profile_option
 from pithead.cli.income import earnings, payout
 from pithead.cli.output import (
     csv_option,
     emit,
-    facts,
     fail,
     json_option,
-    moment,
     print_csv,
     table,
     wants_csv,
@@ -39,7 +36,8 @@ from pithead.cli.owning import loaded, pause, resume, set_, settings
 from pithead.cli.page import Page
 from pithead.cli.profiles import DEFAULT_URL, SOMEBODY_LOOKS_ON
 from pithead.cli.profiles import load as load_profile
-from pithead.cli.screen import dashboard, running
+from pithead.cli.screen import dashboard
+from pithead.cli.standing import deregister, stats, status, update, watch, why
 from pithead.cli.tending import doctor, install_service, logs, rotating
 from pithead.cli.trying import try_
 from pithead.client import ApiError, MinerClient
@@ -56,17 +54,19 @@ _LOG: Final = "%(asctime)s %(message)s"
 @click.group(
     cls=Page,
     sections={
-        "Begin": ("doctor", "register", "try", "run", "install-service"),
-        "Decide": ("set", "settings", "pause", "resume"),
-        "Look": ("status", "why", "dashboard", "logs", "models"),
+        "Begin and end": ("doctor", "register", "try", "run", "install-service", "deregister"),
+        "Decide": ("set", "settings", "pause", "resume", "update"),
+        "Look": ("status", "why", "stats", "watch", "dashboard", "logs", "models"),
         "Be paid": ("earnings", "payout"),
+        "Work by hand": ("jobs", "accept", "heartbeat", "report", "upload", "complete", "fail", "release", "retry"),
     },
     examples=(
         "pithead miner register --url http://127.0.0.1:8080 --price 0.05",
         "pithead miner run",
         "pithead miner why",
         "pithead miner set hours 22:00-07:00",
-        "pithead miner earnings --by model --csv",
+        "pithead miner set minimum_price 0.02",
+        "pithead miner earnings --year 2026 --csv > 2026.csv",
     ),
 )
 def miner() -> None:
@@ -76,9 +76,13 @@ def miner() -> None:
     """
 
 
-miner.add_command(earnings)
-miner.add_command(payout)
-for command in (why, try_, set_, settings, pause, resume, doctor, dashboard, install_service, logs):
+for command in (
+    *(doctor, try_, install_service, deregister),
+    *(set_, settings, pause, resume, update),
+    *(status, why, stats, watch, dashboard, logs),
+    *(earnings, payout),
+    *by_hand.COMMANDS,
+):
     miner.add_command(command)
 
 
@@ -328,42 +332,6 @@ def models(models_dir: Path | None) -> None:
         print_csv(rows, ("model", "path", "bytes"))
     else:
         emit(rows, show)
-
-
-@miner.command()
-@identity_options
-@json_option
-def status(profile: str, url: str | None, key: str | None, miner_id: str | None) -> None:
-    """How the coordinator sees this miner, and what it has earned."""
-    who = identity(profile, url, key, miner_id)
-    with client_of(who) as client:
-        try:
-            view, stats = client.get(), client.stats()
-        except ApiError as error:
-            if error.status in (401, 404):
-                fail(not_known(who, error))
-            raise
-
-    local = read_state(registration.state_file(who.miner_id))
-    here = running(local)
-
-    def show() -> None:
-        facts(
-            miner=view.miner_id,
-            name=view.name,
-            status=view.status,
-            machine=f"{view.gpu_count} × {view.gpu_type} at {view.price_per_hour} an hour",
-            models="any" if view.models is None else ", ".join(view.models) or "none",
-            last_seen=moment(view.last_seen_at),
-            jobs=stats.total_jobs,
-            success=f"{stats.success_rate:.0%}",
-            earnings=stats.earnings,
-            per_gpu_hour=stats.earnings_per_gpu_hour,
-            agent="runs on this machine" if here else "does not run on this machine",
-            no_job_because=local.nothing_because() or None if local is not None and here else None,
-        )
-
-    emit({"miner": view, "stats": stats, "running": here, "agent": local if here else None}, show)
 
 
 def _log_to_stderr() -> None:

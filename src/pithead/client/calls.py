@@ -348,6 +348,10 @@ def stats(miner_id: str) -> Call[miners.Stats]:
     return answered(miners.Stats, "miner_stats", miner_id=miner_id)
 
 
+def deregister(miner_id: str) -> Call[miners.MinerView]:
+    return answered(miners.MinerView, "deregister_miner", miner_id=miner_id)
+
+
 def why_miner(miner_id: str) -> Call[why.MinerWhy]:
     return answered(why.MinerWhy, "why_miner", miner_id=miner_id)
 

@@ -334,6 +334,13 @@ class MinerClient(SyncDriver):
         """Change the registration; what is not named stays."""
         return self._run(calls.update_miner(self.miner_id, fields))
 
+    def deregister(self) -> MinerView:
+        """End the registration for good: what the miner holds goes back to the queue, and its key ends.
+
+        What was earned stays the miner's; only the operator can pay it out then. Made again it is `Unauthorized`.
+        """
+        return self._run(calls.deregister(self.miner_id))
+
     def heartbeat(
         self, jobs: Iterable[str] | None = None, telemetry: Mapping[str, Any] | None = None
     ) -> HeartbeatAnswer:

@@ -73,6 +73,12 @@ async def get(call: Call) -> wire.MinerView:
     return shapes.miner_view(call.exchange.presence.seen(found))
 
 
+@handles("deregister_miner")
+async def deregister(call: Call) -> wire.MinerView:
+    rules, miner_id = call.exchange.rules, call.caller.id
+    return shapes.miner_view(await call.exchange.run(lambda tx, now: miners.retire(tx, now, rules, miner_id, miner_id)))
+
+
 @handles("heartbeat")
 async def heartbeat(call: Call) -> wire.HeartbeatAnswer | Operation:
     exchange, miner_id = call.exchange, call.caller.id

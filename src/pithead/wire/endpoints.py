@@ -107,6 +107,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _e("get_miner", "GET", _MINER, "miner", "The miner as it stands", miners.MinerView),
     _e("why_miner", "GET", _MINER + "/why", "miner", "Which queued jobs the miner does not get, why, and what would change that",
        why.MinerWhy, operator_too=True),
+    _e("deregister_miner", "DELETE", _MINER, "miner", "End the registration for good: what the miner holds goes back, and its key ends",
+       miners.MinerView),
     _e("fail_job", "POST", _JOB + "/fail", "miner", "Say that the work could not be done", miners.Returned,
        request=miners.Fail, body_optional=True, problems=(409, 422), job_operation=True, lease_token=True),
     _e("release_job", "POST", _JOB + "/release", "miner", "Hand a job back undone; the attempt is not counted",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 from click.testing import CliRunner, Result
 from tests.http.exchange import Api
 
+from pithead.cli.income import _together
 from pithead.cli.main import cli
+from pithead.wire.ledger import EarningsRow
 
 ENTRY: dict[str, Any] = {
     "entry": 7, "at": 1.7e9, "cause": "refund", "amount": 0.05, "balance": 100, "job_id": "job_1",
@@ -57,6 +60,24 @@ async def test_a_miner_sees_what_it_earned(api: Api) -> None:
     today = found["rows"][0]["key"]
     assert json.loads(earnings("--from", today, "--to", today, "--json"))["jobs"] == 1
     assert json.loads(earnings("--to", "2020-01-01", "--json"))["rows"] == []
+    year = today[:4]
+    assert earnings("--year", year, "--by", "month", "--csv").splitlines() == [
+        "month,jobs,earned",
+        f"{today[:7]},1,0.25",
+    ]
+    assert json.loads(earnings("--by", "year", "--json"))["rows"] == [{"key": year, "jobs": 1, "earned": 0.25}]
+    assert json.loads(earnings("--year", "2020", "--json"))["rows"] == []
+    both = CliRunner().invoke(cli, ["miner", "earnings", "--year", year, "--from", today], env=who)
+    assert (both.exit_code, both.stderr.count("\n")) == (2, 1)
+
+
+def test_days_are_added_up_by_month() -> None:
+    days = [("2025-12-31", 1), ("2026-01-01", 2), ("2026-01-31", 4), ("2026-02-01", 8)]
+    rows = [EarningsRow(key=day, jobs=number, earned=Decimal(number)) for day, number in days]
+    assert [(row.key, row.jobs, row.earned) for row in _together(rows, 7)] == [
+        ("2025-12", 1, Decimal(1)), ("2026-01", 6, Decimal(6)), ("2026-02", 8, Decimal(8)),
+    ]  # fmt: skip
+    assert [(row.key, row.earned) for row in _together(rows, 4)] == [("2025", Decimal(1)), ("2026", Decimal(14))]
 
 
 async def test_a_miner_asks_to_be_paid_out(api: Api) -> None:

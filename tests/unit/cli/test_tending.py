@@ -303,7 +303,7 @@ def test_status_says_whether_the_agent_runs_here_and_why_no_job_comes(
     def client_of(who: Any) -> MinerClient:
         return MinerClient(who.url, who.miner_id, who.key, transport=httpx.MockTransport(coordinator))
 
-    monkeypatch.setattr("pithead.cli.miner.client_of", client_of)
+    monkeypatch.setattr("pithead.cli.identity.client_of", client_of)
     coordinator.answers["GET /v1/miners/miner_1"] = shapes["miner"]
     coordinator.answers["GET /v1/miners/miner_1/stats"] = shapes["miner"]["stats"]
     assert "does not run on this machine" in run("miner", "status").stdout

@@ -44,6 +44,7 @@ MINER_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "my_payouts": ("payouts", (), {"limit": 3, "cursor": "c"}),
     "receipt_keys": ("receipt_keys", (), {}),
     "why_miner": ("why", (), {}),
+    "deregister_miner": ("deregister", (), {}),
 }
 CLIENT_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "submit_job": ("submit", ("gpt2", {"a": 1}), {"price": "0.05"}),
