@@ -50,6 +50,8 @@ class Job:
     stdin: bytes = b""
     files: tuple[tuple[str, bytes], ...] = ()
     read: tuple[str, ...] = ()
+    #: Files on the disk, by their names in /input.
+    shown: tuple[tuple[str, str], ...] = ()
 
 
 def sh(script: str, **options: Any) -> Job:
@@ -119,7 +121,8 @@ async def _run(told: dict[str, Any]) -> list[dict[str, Any]]:
             Limits(**job["limits"]),
             view=View(read=tuple(map(Path, job["read"]))),
             stdin=base64.b64decode(job["stdin"]),
-            files={name: base64.b64decode(data) for name, data in job["files"]},
+            files={name: base64.b64decode(data) for name, data in job["files"]}
+            | {name: Path(path) for name, path in job["shown"]},
         )
         return asdict(outcome) | {"output": _text(outcome.output)}
 

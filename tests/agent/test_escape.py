@@ -6,6 +6,7 @@ import re
 import secrets
 import select
 import socket
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,6 +197,36 @@ def test_it_cannot_write_through_a_link(who: Who, tmp_path: Path) -> None:
     assert outcome.output == b"as it was"
     assert target.read_text() == "mine"
     assert Path("/usr/bin/env").stat() == before
+
+
+@everybody
+def test_of_files_on_the_disk_it_sees_those_that_it_is_shown_and_changes_none(who: Who, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    for folder_above in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
+        folder_above.chmod(0o755)
+    for name, content in (("mine", "for this job"), ("others", "for another")):
+        (folder / name).write_text(content)
+        (folder / name).chmod(0o444)
+    (folder / "link").symlink_to("others")
+    for path in (folder, folder / "mine", folder / "others"):
+        os.chown(path, who.uid, who.uid)
+    folder.chmod(0o700)
+    script = f"""
+        cat /input/a /input/b {folder}/others /input/../{folder}/others
+        echo evil > /input/a; echo evil >> /input/b; rm -f /input/a; chmod 777 /input/a; mv /input/a /work/; ln /input/a /work/a
+        for f in /proc/*/fd/*; do cat $f/../others; done 2>/dev/null </dev/null; ls /input; find / -name others 2>/dev/null
+    """
+    shown = (("a", str(folder / "mine")), ("b", str(folder / "mine")))
+    [outcome] = run(who, sh(script, shown=shown))
+    assert outcome.output == b"for this jobfor this joba\nb\n"
+    assert (folder / "mine").read_text() == "for this job"
+    assert ((folder / "mine").stat().st_mode & 0o777, (folder / "mine").stat().st_nlink) == (0o444, 1)
+    assert not [left for left in Path(tempfile.gettempdir()).glob("pithead-*") if (left / "a").exists()]
+    # What is no file, and a link above all, is not shown: nothing runs at all.
+    with start(who, sh("cat /input/a", shown=(("a", str(folder / "link")),))) as process:
+        _, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
 
 
 @everybody

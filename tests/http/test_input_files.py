@@ -275,6 +275,8 @@ async def test_what_a_job_cannot_name_is_refused_with_its_field(world: World) ->
     batch = {"jobs": [base, base | {"input_files": missing}]}
     problem(await client.post("/v1/jobs/batch", json=batch), 422, "jobs[1].input_files[1].sha256")
     assert (await client.balance()) == (100, 0)
+    many = base | {"input_files": [{"name": f"f{n}", "sha256": digest} for n in range(100)]}
+    problem(await client.post("/v1/jobs/batch", json={"jobs": [many] * 51}), 422, "jobs")
     good = {"jobs": [base | {"input_files": twice[:1]}, base, base | {"input_files": twice[:1]}]}
     assert len(body(await client.post("/v1/jobs/batch", json=good), 201)["jobs"]) == 3
 

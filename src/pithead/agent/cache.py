@@ -213,14 +213,15 @@ class Cache:
             log.warning("%s in the cache is no file: %s", path.name, error)
         else:
             log.warning("%s in the cache is not what it was: fetched anew", path.name)
-        path.unlink()
+        path.unlink(missing_ok=True)
         return None
 
     async def _fetch(
         self, client: AsyncMinerClient, line: Line, job_id: str, token: str, file: JobFile, told: Callable[[int], None]
     ) -> None:
         part = self._folder / f"{file.sha256}{_PART}"
-        with await asyncio.to_thread(_begun, part) as content:
+        # Opened and closed here, and not in a thread that may outlive a cancelled job.
+        with _begun(part) as content:
             rest = await asyncio.to_thread(Rest, file.sha256, content, size=file.size, told=told)
             for _ in range(_TRIES):
                 before = rest.position
@@ -242,7 +243,7 @@ class Cache:
                 break
             else:
                 raise RunFailed("error", f"input file {file.name} arrives with another hash than the job names")
-            self._checked[file.sha256] = await asyncio.to_thread(self._settle, content, part, file.sha256)
+            self._checked[file.sha256] = self._settle(content, part, file.sha256)
 
     def _settle(self, content: BinaryIO, part: Path, sha256: str) -> _Stamp:
         """Give the file its name. From here on nobody writes to it, and a job of another user can read it where it is shown."""

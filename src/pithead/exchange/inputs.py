@@ -19,6 +19,8 @@ from pithead.exchange.rules import Rules
 
 #: Seconds for which what came of an upload that broke off is kept.
 KEEP_PARTS: Final = 86_400.0
+#: Files that the jobs of one submission may name, each counted for every job that does.
+MOST_NAMED: Final = 5_000
 #: Files, parts included, that a client may have: their rows cost something too.
 MOST_FILES: Final = 100_000
 

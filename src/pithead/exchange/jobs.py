@@ -61,6 +61,10 @@ def submit(
     files: dict[str, InputFile | None] = {}
     faults: list[Fault] = []
     unknown: list[Fault] = []
+    if sum(len(order.input_files) for order in orders) > inputs.MOST_NAMED:
+        raise Invalid(
+            Fault("jobs", f"name more than {inputs.MOST_NAMED} files together: submit them in several batches")
+        )
     for index, (order, job_id) in enumerate(zip(orders, ids, strict=True)):
         where = f"jobs[{index}]." if batch else ""
         try:
