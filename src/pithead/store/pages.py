@@ -1,8 +1,12 @@
 """What the pages of the dashboard ask of the database beside what the API asks: the part of a transaction for them."""
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 from pithead.exchange.ports import Earned, Flow, Posted, Try
+
+_TAKEN: Final[Mapping[Literal["day", "model"], str]] = {"day": "taken_by_day", "model": "taken_by_model"}
+_GIVEN: Final[Mapping[Literal["day", "model"], str]] = {"day": "given_by_day", "model": "given_by_model"}
 
 
 class PageReads:
@@ -24,10 +28,10 @@ class PageReads:
         return [Flow(*row) for row in self._all("flows", since=since, limit=limit)]
 
     def taken(self, account: int, by: Literal["day", "model"], since: float, limit: int) -> list[Earned]:
-        return self._added_up(f"taken_by_{by}", account, since, limit)
+        return self._added_up(_TAKEN[by], account, since, limit)
 
     def given(self, account: int, by: Literal["day", "model"], since: float, limit: int) -> list[Earned]:
-        return self._added_up(f"given_by_{by}", account, since, limit)
+        return self._added_up(_GIVEN[by], account, since, limit)
 
     def _added_up(self, query: str, account: int, since: float, limit: int) -> list[Earned]:
         rows = self._all(query, account=account, since=since, limit=limit)
