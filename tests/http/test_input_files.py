@@ -12,6 +12,7 @@ import httpx
 import pytest
 from tests.http.exchange import Client, Party, World, body, problem
 
+from pithead.bootstrap import Application
 from pithead.client import AsyncClient, AsyncMinerClient, FileCorrupted, Misused, NotFound, Rest
 
 OpenWorld = Callable[..., AbstractAsyncContextManager[World]]
@@ -43,7 +44,7 @@ async def left(world: World) -> list[bytes]:
     return [file.read_bytes() for file in world.files()]
 
 
-async def cut_off(world: World, party: Party, path: str, came: bytes, offset: int = 0) -> dict[str, Any]:
+async def cut_off(application: Application, party: Party, path: str, came: bytes, offset: int = 0) -> dict[str, Any]:
     """Send these bytes of something longer, and go away: the problem that would be the answer."""
     messages: list[dict[str, Any]] = [
         {"type": "http.request", "body": came, "more_body": True},
@@ -63,7 +64,7 @@ async def cut_off(world: World, party: Party, path: str, came: bytes, offset: in
         "type": "http", "method": "PUT", "path": path, "raw_path": path.encode(), "root_path": "",
         "query_string": b"", "headers": headers, "client": ("127.0.0.1", 1), "asgi": {"version": "3.0"},
     }  # fmt: skip
-    await world.application.asgi(scope, receive, send)
+    await application.asgi(scope, receive, send)
     assert sent[0]["status"] == 503
     said: dict[str, Any] = json.loads(sent[1]["body"])
     return said
@@ -128,14 +129,14 @@ async def test_an_upload_that_breaks_off_is_gone_on_with(world: World) -> None:
     assert body(await client.get(path + "/upload")) == {
         "sha256": hex_of(content), "upload_offset": 0, "complete": False,
     }  # fmt: skip
-    await cut_off(world, client, path, content[:2_000_000])
+    await cut_off(world.application, client, path, content[:2_000_000])
     state = await client.get(path + "/upload")
     assert (body(state)["upload_offset"], state.headers["upload-offset"]) == (2_000_000, "2000000")
     [file] = body(await client.get("/v1/files"))["files"]
     assert (file["size"], file["part_size"]) == (None, 2_000_000)
     problem(await client.get(path), 404)
     problem(await put(client, b"x", hex_of(content), offset=5), 409)
-    await cut_off(world, client, path, content[2_000_000:4_000_000], offset=2_000_000)
+    await cut_off(world.application, client, path, content[2_000_000:4_000_000], offset=2_000_000)
     body(await put(client, content[4_000_000:], hex_of(content), offset=4_000_000))
     assert (await client.get(path)).content == content
     assert await left(world) == [content]
@@ -147,7 +148,7 @@ async def test_a_part_that_was_something_else_is_given_up(world: World) -> None:
     client = await world.client()
     content = b"x" * 2_000_000 + b"end"
     path = f"/v1/files/{hex_of(content)}"
-    await cut_off(world, client, path, b"y" * 2_000_000)
+    await cut_off(world.application, client, path, b"y" * 2_000_000)
     problem(await put(client, b"end", hex_of(content), offset=2_000_000), 422, "sha256")
     assert body(await client.get(path + "/upload"))["upload_offset"] == 0
     assert await left(world) == []
@@ -284,7 +285,7 @@ async def test_what_a_job_cannot_name_is_refused_with_its_field(world: World) ->
 async def test_a_part_of_a_file_cannot_be_named(world: World) -> None:
     client = await world.client()
     content = b"x" * 3_000_000
-    await cut_off(world, client, f"/v1/files/{hex_of(content)}", content[:2_000_000])
+    await cut_off(world.application, client, f"/v1/files/{hex_of(content)}", content[:2_000_000])
     files = [{"name": "a", "sha256": hex_of(content)}]
     problem(
         await client.post("/v1/jobs", json={"model": "m", "input": {}, "price": 0, "input_files": files}),
@@ -391,7 +392,7 @@ async def test_what_is_not_whole_is_kept_for_a_day(open_world: OpenWorld) -> Non
     async with open_world(retention={"files": 0}) as world:
         client = await world.client()
         await uploaded(client, b"whole")
-        await cut_off(world, client, f"/v1/files/{'0' * 64}", b"x" * 2_000_000)
+        await cut_off(world.application, client, f"/v1/files/{'0' * 64}", b"x" * 2_000_000)
         await world.later(DAY - 10)
         assert len(await left(world)) == 2
         await world.later(400 * DAY)

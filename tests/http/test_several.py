@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.http.exchange import HASH, JOB, Clock, body, hash_of, problem
 from tests.http.several import Several, at, caller
+from tests.http.test_input_files import cut_off
 from tests.postgres import Server
 
 TTL = 120
@@ -195,3 +196,34 @@ async def test_a_revoked_key_opens_no_door(three: Several) -> None:
                 break
             await asyncio.sleep(0.01)
         problem(answer, 401)
+
+
+async def test_an_input_file_is_gone_on_with_named_and_read_at_whichever_coordinator(three: Several) -> None:
+    """Its upload breaks off at one, ends at another; it is named at the third, and read by the holder at each."""
+    one, two, other = three.faces
+    client, miner = await one.client(), await one.miner()
+    content = b"".join(bytes([n]) * 1_000_000 for n in range(4))
+    path = "/v1/files/" + hash_of(content).removeprefix("sha256:")
+
+    await cut_off(three.applications[0], client, path, content[:2_000_000])
+    assert body(await caller(two, client).get(path + "/upload"))["upload_offset"] == 2_000_000
+    rest = {"Upload-Offset": "2000000"}
+    body(await caller(two, client).put(path, content=content[2_000_000:], headers=rest))
+    named = {"input_files": [{"name": "in", "sha256": path.rpartition("/")[2]}]}
+    job = body(await caller(other, client).post("/v1/jobs", json=JOB | named), 201)["job_id"]
+    problem(await client.delete(path), 409)
+    await at(two, miner).take(job)
+    for face in three.faces:
+        answer = await at(face, miner).get(f"/jobs/{job}/files/{path.rpartition('/')[2]}")
+        assert answer.content == content
+    # Of a client that names it while another call deletes it, one is told no; a job never names what is gone.
+    for number in range(10):
+        small = b"small %d" % number
+        path = "/v1/files/" + hash_of(small).removeprefix("sha256:")
+        body(await client.put(path, content=small))
+        named = {"input_files": [{"name": "in", "sha256": path.rpartition("/")[2]}]}
+        submitted, deleted = await asyncio.gather(
+            caller(two, client).post("/v1/jobs", json=JOB | named), caller(other, client).delete(path)
+        )
+        assert (submitted.status_code, deleted.status_code) in {(201, 409), (422, 200)}
+        assert (await client.get(path)).status_code == (200 if submitted.status_code == 201 else 404)
