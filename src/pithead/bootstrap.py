@@ -199,6 +199,7 @@ class Application:
             http.max_result_bytes,
             http.upload_silence,
             settings.files.max_bytes,
+            tracing=settings.tracing,
         )
         metrics = Metrics(self.coordinator, settings.metrics.token, "postgresql" if settings.database else "sqlite")
         self._app: ASGIApp = build(
@@ -206,6 +207,7 @@ class Application:
             settings.rate_limits,
             self._limiter,
             metrics,
+            tracing=settings.tracing,
             log_requests=settings.log_requests or settings.log_level == "debug",
         )
         if settings.dashboard.enabled:

@@ -232,6 +232,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         bool,
         _about("Whether each request is logged when it was answered: who, what, how it went and how long it took."),
     ] = False
+    tracing: Annotated[
+        bool,
+        _about(
+            "Whether traces are made with OpenTelemetry, which needs the extra `otel`. Where they are sent to is said by its own "
+            "variables (`OTEL_EXPORTER_OTLP_ENDPOINT` and the like)."
+        ),
+    ] = False
     enrollment: Annotated[
         Literal["open", "approval", "token"],
         _about(

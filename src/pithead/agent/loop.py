@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pithead import tracing
 from pithead.agent.cache import Cache
 from pithead.agent.delivery import NotTaken, deliver
 from pithead.agent.duty import Duty, Telemetry
@@ -222,7 +223,11 @@ class Agent:
         line = JobLine(job_id=job_id, model=assignment.model, client_id=assignment.client_id)
         self._record.taken(id(held), line)
         self._rhythm.taken(Lease(assignment.lease_expires_in, assignment.attempt_expires_in))
-        held.task = self._group.create_task(self._work(held, assignment), name=job_id)
+        work = self._work(held, assignment)
+        if assignment.traceparent is not None:
+            about = {"job_id": job_id, "model": assignment.model, "attempt": assignment.attempt}
+            work = tracing.within(work, "job", assignment.traceparent, about)
+        held.task = self._group.create_task(work, name=job_id)
         return True
 
     def _hold(self, held: Held) -> Held:

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
+from pithead import tracing
 from pithead.agent import registration
 from pithead.agent.registration import Registration, Unusable
 from pithead.cli import by_hand
@@ -225,7 +226,12 @@ def run(
     if not offered:
         fail(f"there is no model here; put a GGUF file into {models_dir or registration.models_folder()}")
     try:
+        stop = tracing.set_up("pithead-agent") if tracing.wanted() else None
         whole = asyncio.run(_work(who, profile, runner, offered))
+        if stop is not None:
+            stop()
+    except tracing.TracingError as error:
+        fail(str(error))
     except ApiError as error:
         if error.status in (401, 404):
             fail(not_known(who, error))

@@ -15,7 +15,7 @@ from typing import Final
 import click
 import uvicorn
 
-from pithead import logs
+from pithead import logs, tracing
 from pithead.bootstrap import Application
 from pithead.cli.output import fail
 from pithead.http.health import Door
@@ -192,6 +192,7 @@ def serve(host: str | None, port: int | None, data: str | None, config: Path | N
         logs.set_up(loaded.settings.log_level, logs.JsonLines() if as_json else logs.Lines(_LINE))
         for warning in loaded.warnings:
             _say(f"pithead: {warning}", loaded.settings, logging.WARNING)
+        stop = tracing.set_up("pithead-coordinator") if loaded.settings.tracing else None
         import uvloop
 
         # Whatever is made from here on is its owner's alone: prompts, results and keys are nobody else's business.
@@ -200,5 +201,7 @@ def serve(host: str | None, port: int | None, data: str | None, config: Path | N
         sockets = _listen(loaded.settings.host, loaded.settings.port)
         with contextlib.suppress(KeyboardInterrupt):
             uvloop.run(run(loaded.settings, sockets))
-    except (SettingsError, StoreError) as error:
+        if stop is not None:
+            stop()
+    except (SettingsError, StoreError, tracing.TracingError) as error:
         fail(str(error))

@@ -12,7 +12,7 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 from httpx_sse import EventSource, SSEError
 
-from pithead import __version__
+from pithead import __version__, tracing
 from pithead.client import core
 from pithead.client.core import Call, Outcome, Reply
 from pithead.client.environment import checked_key, checked_url
@@ -34,7 +34,7 @@ def _headers(key: str | None) -> dict[str, str]:
 
 def _request(call: Call[Any], timeout: float) -> dict[str, Any]:
     """What both kinds of httpx client are asked for."""
-    headers = dict(call.headers)
+    headers = dict(call.headers) | tracing.carried()
     if call.sink is not None:
         headers |= call.sink.headers()
     if isinstance(call.body, Path):

@@ -456,6 +456,12 @@ class Tx(InputsTx, Protocol):
     def output_from(self, job: int, attempt: int, place: int) -> tuple[int, str]:
         """What is there from this character on, and where that begins: later, where the first of it is gone."""
 
+    def keep_trace(self, job: int, context: str) -> None:
+        """The job was submitted within this span (a `traceparent`)."""
+
+    def trace(self, job: int) -> str | None:
+        """The span that it was submitted within; `None` where nobody told."""
+
     def prune_outputs(self, before: float, limit: int) -> int:
         """Forget what jobs brought forth that were finished before this instant; how many pieces."""
 

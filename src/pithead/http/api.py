@@ -59,6 +59,8 @@ class Services(msgspec.Struct, frozen=True):
     offers: Offers = msgspec.field(default_factory=Offers)
     #: How miners stand with their limits; `None` where there are none.
     pace: Pace | None = None
+    #: Whether traces are made.
+    tracing: bool = False
 
 
 class Call:

@@ -18,6 +18,7 @@ from pithead.http.middleware import HttpProblem, Keys, Problems, RateLimits, Req
 from pithead.http.openapi import document
 from pithead.http.pace import Pace, job_operations
 from pithead.http.routing import Routes, Target
+from pithead.http.traced import Traced
 from pithead.settings import RateLimits as Limits
 from pithead.store.errors import StoreError
 from pithead.wire.endpoints import ENDPOINTS
@@ -78,6 +79,7 @@ def build(
     metrics: Metrics,
     *,
     log_requests: bool = False,
+    tracing: bool = False,
     lifespan: Lifespan[Any] | None = None,
 ) -> ASGIApp:
     """The application."""
@@ -127,6 +129,8 @@ def build(
         tally.problem(scope["state"].get("call", ""), problem.status, problem.slug)
 
     app = Problems(app, count)
+    if tracing:
+        app = Traced(app)
     return RequestId(RequestLog(app) if log_requests else app)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from pithead import tracing
 from pithead.core.errors import Conflict, NotFound, ResultExpired
 from pithead.core.jobs import Job, State, is_finished
 from pithead.core.needs import Limits
@@ -43,9 +44,12 @@ def _submitted(job: Job, warning: str | None) -> wire.Submitted:
 async def submit(call: Call) -> Operation:
     rules, fleet, client_id = call.exchange.rules, call.exchange.fleet, call.caller.id
     orders, ids = [_order(call.body)], [new_id("job")]
+    within = tracing.traceparent() if call.services.tracing else None
 
     def operation(tx: Tx, now: float) -> wire.Submitted:
         (job,) = jobs.submit(tx, now, rules, client_id, orders, ids, batch=False)
+        if within is not None:
+            tx.keep_trace(job.seq, within)
         return _submitted(job, fleet.unserved(tx, now, job))
 
     return operation
@@ -56,9 +60,13 @@ async def submit_batch(call: Call) -> Operation:
     rules, fleet, client_id = call.exchange.rules, call.exchange.fleet, call.caller.id
     orders = [_order(job) for job in call.body.jobs]
     ids = [new_id("job") for _ in orders]
+    within = tracing.traceparent() if call.services.tracing else None
 
     def operation(tx: Tx, now: float) -> wire.SubmittedBatch:
         queued = jobs.submit(tx, now, rules, client_id, orders, ids, batch=True)
+        if within is not None:
+            for job in queued:
+                tx.keep_trace(job.seq, within)
         return wire.SubmittedBatch(jobs=[_submitted(job, fleet.unserved(tx, now, job)) for job in queued])
 
     return operation

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+from functools import partial
 
+import msgspec
 from msgspec import UNSET
 
 from pithead.core import matching
@@ -13,6 +15,7 @@ from pithead.exchange.dispatch import Measured
 from pithead.exchange.ids import new_id, new_key, new_token
 from pithead.exchange.miners import Registration
 from pithead.exchange.ports import Tx
+from pithead.exchange.rules import Rules
 from pithead.http import shapes
 from pithead.http.api import Call, Operation, Ready, handles
 from pithead.http.uploads import Incoming
@@ -126,7 +129,16 @@ async def available(call: Call) -> Ready:
 async def accept(call: Call) -> Operation:
     rules, miner_id, job_id = call.exchange.rules, call.caller.id, call.path["job_id"]
     token, under = new_token("lease"), call.lease_token
+    if call.services.tracing:
+        return partial(_accept_traced, call.exchange.rules, miner_id, job_id, token, under)
     return lambda tx, now: shapes.assignment(dispatch.accept(tx, now, rules, miner_id, job_id, token, under=under), now)
+
+
+def _accept_traced(
+    rules: Rules, miner_id: str, job_id: str, token: str, under: str | None, tx: Tx, now: float
+) -> wire.Assignment:
+    assigned = dispatch.accept(tx, now, rules, miner_id, job_id, token, under=under)
+    return msgspec.structs.replace(shapes.assignment(assigned, now), traceparent=tx.trace(assigned.job.seq))
 
 
 @handles("complete_job")

@@ -34,3 +34,10 @@ class Live:
 
     def prune_outputs(self, before: float, limit: int) -> int:
         return self._do("prune_outputs", before=before, limit=limit)
+
+    def keep_trace(self, job: int, context: str) -> None:
+        self._put("keep_trace", job=job, context=context)
+
+    def trace(self, job: int) -> str | None:
+        row = self._one("trace", job=job)
+        return str(row[0]) if row else None

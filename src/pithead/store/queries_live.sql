@@ -17,3 +17,15 @@ SELECT start, body FROM outputs WHERE job = :job AND attempt = :attempt AND star
 DELETE FROM outputs WHERE job IN (
     SELECT DISTINCT outputs.job FROM outputs LEFT JOIN jobs ON jobs.seq = outputs.job
     WHERE outputs.at < :before AND (jobs.seq IS NULL OR jobs.finished_at < :before) LIMIT :limit)
+
+-- name: keep_trace
+-- The span that submitted a job.
+INSERT INTO traces (job, context) VALUES (:job, :context)
+
+-- name: trace
+-- … which its miner's work goes on under.
+SELECT context FROM traces WHERE job = :job
+
+-- name: drop_trace
+-- A job that is archived has none.
+DELETE FROM traces WHERE job = :job

@@ -493,7 +493,7 @@ class SqlTx(LedgerReads, InputsSql, Live, PageReads):
 
     def archive_job(self, job: int) -> list[str]:
         blobs = self._blobs_of(job)
-        for query in ("archive", "drop_input", "drop_job_files", "drop_attempts", "drop_job"):
+        for query in ("archive", "drop_input", "drop_job_files", "drop_trace", "drop_attempts", "drop_job"):
             self._put(query, job=job)
         return blobs
 

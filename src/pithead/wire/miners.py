@@ -246,6 +246,8 @@ class Assignment(Answer, omit_defaults=True):
     input_files: list[JobFile] = msgspec.field(default_factory=list)
     #: Ours: what the job is to be held to; absent where its client says nothing.
     limits: JobLimits | None = None
+    #: Ours: the span that submitted it (W3C Trace Context); absent where the coordinator makes no traces.
+    traceparent: str | None = None
 
 
 class Metrics(OpenRequest):
