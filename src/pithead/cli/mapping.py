@@ -21,14 +21,16 @@ from typing import IO, Any, Final, NamedTuple
 import click
 import msgspec
 
+from pithead.cli.files import needs_of, needs_options, telling
 from pithead.cli.output import clean, emit, fail, result_as_json, word
 from pithead.cli.profiles import connection, connection_options
 from pithead.cli.progress import Steps
 from pithead.client import AsyncClient, Conflict, Gone, Invalid, NotFound, PitheadError
 from pithead.client.calls import exact, job_request
+from pithead.client.files import digest_of
 from pithead.client.mapping import key_of
 from pithead.wire.base import Amount, encode
-from pithead.wire.jobs import JobView, SubmitJob
+from pithead.wire.jobs import InputFile, JobView, SubmitJob
 
 #: Jobs whose end is waited for at the same time. More wait their turn; since all must end, that costs nothing.
 _AT_ONCE: Final = 64
@@ -319,6 +321,7 @@ def _record(number: int, job: JobView, data: bytes | None) -> Record:
 @click.option("--max-tokens", type=click.IntRange(1), help="For prompts: how long an answer may be.")
 @click.option("--temperature", type=click.FloatRange(0), help="For prompts: 0 is the same answer every time.")
 @click.option("--estimated-time", type=float, help="Seconds that a job should take; default: by the miners' speeds.")
+@needs_options
 @click.option("--in-flight", type=click.IntRange(1, 10_000), default=64, show_default=True, help="Jobs at a time.")
 @click.option("--retry-failed", is_flag=True, help="Submit those anew that failed in an earlier run.")
 @click.option("--name", default="", metavar="TEXT", help="Another name makes other jobs of the same file.")
@@ -342,9 +345,15 @@ def map_(
     Run the same command again to go on after an interrupt or a crash: what is done stays, and nothing is paid for twice.
     A journal beside the output knows the jobs. Ends with 1 if a job failed; its line in the output says why.
     """
+    needs = needs_of(fields)
+    read: dict[str, Path] = needs.get("files", {})
     defaults = {name: value for name, value in fields.items() if value is not None}
     if price is not None:
         defaults["price"] = exact(price)
+    if read:
+        defaults["input_files"] = [InputFile(name=name, sha256=digest_of(path)) for name, path in read.items()]
+    if "limits" in needs:
+        defaults["limits"] = needs["limits"]
     chat = {"max_tokens": max_tokens, "temperature": temperature}
     work = Work(file, defaults, {name: value for name, value in chat.items() if value is not None})
     to = connection()
@@ -354,6 +363,8 @@ def map_(
     async def run() -> None:
         async with to.async_client() as client:
             with Steps() as told:
+                for path in read.values():
+                    await client.upload_file(path, on_upload=telling(told))
                 await _run(client, work, files, in_flight, told)
 
     try:

@@ -120,3 +120,26 @@ def test_upload_list_fetch_and_delete(keyed: Any, coordinator: Any, tmp_path: Pa
     assert not (tmp_path / "bad").exists()
     assert keyed("file", "delete", hex_of(b"one")).stdout.strip() == hex_of(b"one")
     assert asked(coordinator)[-1] == f"DELETE /v1/files/{hex_of(b'one')}"
+
+
+def test_map_uploads_its_files_once_and_names_them_in_every_job(
+    keyed: Any, coordinator: Any, tmp_path: Path, shapes: Any
+) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one")
+    (tmp_path / "lines.jsonl").write_text('1\n2\n{"input": 3, "limits": {"pids": 9}}\n')
+    coordinator.answers["POST /v1/jobs/batch"] = {
+        "jobs": [{"job_id": "job_1", "status": "queued", "warning": None}]
+    }  # fmt: skip
+    coordinator.answers["GET /v1/jobs/job_1"] = shapes["job"] | {"status": "completed"}
+    options = ("--model", "m", "--price", "1", "--file", "in=a.txt", "--pids", "3")
+    outcome = keyed("job", "map", "lines.jsonl", *options, "--json")
+    assert json.loads(outcome.stdout)["completed"] == 3, outcome.stderr
+    jobs = [
+        json.loads(request.content)["jobs"][0]
+        for request in coordinator.requests
+        if request.url.path == "/v1/jobs/batch"
+    ]
+    assert [job["input_files"] for job in jobs] == [[{"name": "in", "sha256": hex_of(b"one")}]] * 3
+    assert sorted(job["limits"]["pids"] for job in jobs) == [3, 3, 9]
+    assert asked(coordinator)[0] == f"PUT /v1/files/{hex_of(b'one')}"
+    assert sum(line.startswith("PUT ") for line in asked(coordinator)) == 1
