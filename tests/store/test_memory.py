@@ -157,3 +157,9 @@ def test_what_is_remembered_is_bounded(remembering: Remembering, monkeypatch: py
 def test_a_value_of_any_kind_is_bound_without_a_search_for_an_adapter(remembering: Remembering) -> None:
     for value in (None, b"bytes", True, 1, 1.5, "text"):
         assert (type(value), dbapi2.PrepareProtocol) in dbapi2.adapters or type(value) in (int, float, str)
+
+
+def test_leases_that_are_extended_in_a_batch_cost_no_move_of_it(remembering: Remembering) -> None:
+    client = remembering.do(scenes.client)
+    batch(remembering, credit(client.seq, 5), lambda tx: tx.extend(10.0), credit(client.seq, 7))
+    assert stored(remembering, client.seq) == 12

@@ -61,9 +61,15 @@ class Memory:
         self.moves: dict[int, int] = {}
 
     def forget(self) -> None:
+        """Know nothing, and have nothing to write: where a transaction was undone."""
+        self.forget_rows()
+        self.moves.clear()
+
+    def forget_rows(self) -> None:
         """Know nothing."""
-        for known in vars(self).values():
-            known.clear()
+        for name, known in vars(self).items():
+            if name != "moves":
+                known.clear()
 
     def keep_job(self, job: Job) -> None:
         """An unfinished job is like this."""
@@ -296,7 +302,7 @@ class RememberingTx(SqlTx):
 
     def extend(self, seconds: float) -> int:
         extended = super().extend(seconds)
-        self._memory.forget()
+        self._memory.forget_rows()
         return extended
 
     # -- attempts
