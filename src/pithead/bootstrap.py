@@ -257,6 +257,7 @@ class Application:
                     await self._care
             await self.collector.close()
             try:
+                await asyncio.shield(self.coordinator.write_down(everything=True))
                 await asyncio.shield(self.coordinator.say_alive())
             except StoreError as error:
                 # On a full disk too the rest of the stop is in order; the next start finds an older note.

@@ -41,7 +41,7 @@ async def test_the_operator_sees_how_a_miner_did(world: World) -> None:
     began = world.clock.now
     for minute in range(5):
         await miner.post("/heartbeat", json={"telemetry": {"minute": minute}})
-        await world.application.coordinator.write_down()
+        await world.application.coordinator.write_down(everything=True)
         world.clock.now += 60
     path = f"/miners/{miner.id}/telemetry"
     samples = body(await world.operator.get(path))["samples"]

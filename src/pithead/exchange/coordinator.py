@@ -6,6 +6,7 @@ the events of committed transactions, on the event loop's thread, and all of it 
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol, TypeVar
@@ -311,9 +312,9 @@ class Coordinator:
             self.presence.keep(known, since)
         return known
 
-    async def write_down(self) -> None:
-        """Make durable what was heard of miners since the last time."""
-        for batch in self.presence.unwritten():
+    async def write_down(self, *, everything: bool = False) -> None:
+        """Make durable what was heard of miners and is due, or all of it."""
+        for batch in self.presence.unwritten(math.inf if everything else self._clock()):
             try:
                 await self.run(lambda tx, now, batch=batch: presence.write_down(tx, batch))  # type: ignore[misc]
             except BaseException:

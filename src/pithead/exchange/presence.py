@@ -1,16 +1,18 @@
-"""Heartbeats without a transaction each: how miners stand is kept in memory, and written down once a second.
+"""Heartbeats without a transaction each: how miners stand is kept in memory, and written down now and then.
 
 A heartbeat changes two things: when a miner counts as offline, and when its leases lapse. Both are only ever judged by
-the sweep, which writes down first what was heard. If this process dies before, the renewals of up to a second are lost,
-and with them nothing else: time in which no coordinator was up counts against no lease and no miner (`upkeep.resume`),
-and a miner sends several heartbeats within a lease.
+the sweep, which writes down first what was heard and is due: what is stored of a miner always has two thirds of its time
+left, and of a lease that was renewed three quarters. If this process dies before, the renewals of that while are lost, and
+with them nothing else: time in which no coordinator was up counts against no lease and no miner (`upkeep.resume`), and
+what was stored lasts for several heartbeats more.
 
 Whatever else a heartbeat can change – a miner's admission, its coming back from being offline – is an operation as ever
 (`miners.heartbeat`).
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from heapq import heappop, heappush
 from typing import Final
 
 import msgspec
@@ -26,6 +28,12 @@ from pithead.exchange.rules import Rules
 
 #: Seconds after which what is kept of a miner is read anew, whether or not anybody said that it changed.
 _FRESH_FOR: Final = 120.0
+#: For how long a heartbeat may go unwritten: this share of the time for which a miner counts as online, and of a lease's,
+_ONLINE_SHARE: Final = 1 / 3
+_LEASE_SHARE: Final = 1 / 4
+#: and no more seconds than this; with telemetry than that.
+_LONGEST: Final = 60.0
+_LONGEST_WITH_TELEMETRY: Final = 50.0
 #: How many heartbeats one operation writes down, so that it does not hold up those who wait for theirs.
 BATCH: Final = 250
 
@@ -41,6 +49,8 @@ class Heard(msgspec.Struct, frozen=True):
     renew_to: float
     renews: bool
     telemetry: bytes | None
+    #: When it is to be written down at the latest.
+    due: float
 
 
 class Known:
@@ -67,6 +77,10 @@ class Presence:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
+        ttl, online = rules.leases.lease_ttl, rules.offline_after
+        #: The least that is left of a stored lease before it is written down anew, and of a stored time online.
+        self._lease_left = ttl - min(ttl * _LEASE_SHARE, _LONGEST)
+        self._online_for = min(online * _ONLINE_SHARE, _LONGEST)
         #: Counts what was told of changes, and knows for each miner when: what was read meanwhile may be older.
         self.changes = 0
         self._changed_at: dict[int, int] = {}
@@ -74,6 +88,8 @@ class Presence:
         self._known: dict[str, Known] = {}
         self._ids: dict[int, str] = {}
         self._heard: dict[int, Heard] = {}
+        #: When which miner is due; what is no longer so is passed over.
+        self._due: list[tuple[float, int]] = []
 
     def beat(self, now: float, miner_id: str, names: Sequence[str], telemetry: bytes | None) -> Beat | None:
         """How the miner stands after this heartbeat; `None` where it takes an operation."""
@@ -83,6 +99,9 @@ class Presence:
         miner, held = known.miner, known.held
         if miner.admission is Admission.PENDING or not miner.online or miner.offline_at <= now:
             return None
+        # Each miner in a time of its own, so that a fleet that came at once is not written down at once ever after.
+        share = 0.4 + 0.6 * (miner.seq * 0.618034 % 1)
+        due = miner.offline_at - self._rules.offline_after + self._online_for * share
         renewed: Sequence[str] = ()
         if held:
             if names:
@@ -91,13 +110,18 @@ class Presence:
                 renewed = names
             else:
                 renewed = tuple(held)
+            ttl = self._rules.leases.lease_ttl
             for name in renewed:
                 lease = held[name]
-                end = max(lease.lease_expires_at, lease_end(now, self._rules.leases.lease_ttl, lease.lease_limit_at))
+                if lease.lease_expires_at < lease.lease_limit_at:
+                    due = min(due, lease.lease_expires_at - self._lease_left)
+                end = max(lease.lease_expires_at, lease_end(now, ttl, lease.lease_limit_at))
                 held[name] = Held(lease.job_id, end, lease.lease_limit_at)
         elif names:
             return None
-        self._note(now, miner.seq, tuple(names), bool(renewed), telemetry)
+        if telemetry is not None:
+            due = min(due, now + _LONGEST_WITH_TELEMETRY)
+        self._note(now, miner.seq, tuple(names), bool(renewed), telemetry, due)
         return Beat(miner, list(held.values()), known.stop)
 
     def known(self, miner_id: str, now: float) -> Known | None:
@@ -121,7 +145,9 @@ class Presence:
                     end = max(lease.lease_expires_at, min(heard.renew_to, lease.lease_limit_at))
                     known.held[name] = Held(lease.job_id, end, lease.lease_limit_at)
 
-    def _note(self, now: float, miner: int, names: tuple[str, ...], renews: bool, telemetry: bytes | None) -> None:
+    def _note(
+        self, now: float, miner: int, names: tuple[str, ...], renews: bool, telemetry: bytes | None, due: float
+    ) -> None:
         before = self._heard.get(miner)
         if before is not None:
             if before.renews and not (renews and not names):
@@ -129,9 +155,11 @@ class Presence:
                 names = tuple({*before.names, *names}) if before.names and (names or not renews) else ()
                 renews = True
             telemetry = before.telemetry if telemetry is None else telemetry
-        self._heard[miner] = Heard(
-            miner, now, now + self._rules.offline_after, names, now + self._rules.leases.lease_ttl, renews, telemetry
-        )
+            due = min(due, before.due)
+        if before is None or due < before.due:
+            heappush(self._due, (due, miner))
+        until, renew_to = now + self._rules.offline_after, now + self._rules.leases.lease_ttl
+        self._heard[miner] = Heard(miner, now, until, names, renew_to, renews, telemetry, due)
 
     def seen(self, miner: Miner) -> Miner:
         """The miner as read from the database, with what was heard of it since."""
@@ -194,16 +222,33 @@ class Presence:
             self._known.pop(miner_id, None)
 
     def not_written(self, batch: Sequence[Heard]) -> None:
-        """Writing it down failed: it is to be tried again, where nothing newer was heard."""
+        """Writing it down failed: it is to be tried again, with what was heard since."""
         for heard in batch:
-            self._heard.setdefault(heard.miner, heard)
+            newer = self._heard.get(heard.miner)
+            self._heard[heard.miner] = heard
+            heappush(self._due, (heard.due, heard.miner))
+            if newer is not None:
+                self._note(newer.at, newer.miner, newer.names, newer.renews, newer.telemetry, newer.due)
 
-    def unwritten(self) -> Iterator[list[Heard]]:
-        """What is to be written down, in batches; a batch that is given out is no longer here."""
-        while self._heard:
-            batch = list(islice(self._heard.values(), BATCH))
-            for heard in batch:
-                del self._heard[heard.miner]
+    def unwritten(self, now: float = math.inf) -> Iterator[list[Heard]]:
+        """What is due by now (all there is, without a time), in batches; a batch that is given out is no longer here."""
+        batch: list[Heard] = []
+        while self._due and self._due[0][0] <= now:
+            due, miner = heappop(self._due)
+            heard = self._heard.get(miner)
+            if heard is None or heard.due != due:
+                continue
+            del self._heard[miner]
+            known = self._known.get(self._ids.get(miner, ""))
+            if known is not None:
+                known.miner = msgspec.structs.replace(
+                    known.miner, last_seen_at=heard.at, offline_at=max(heard.offline_at, known.miner.offline_at)
+                )
+            batch.append(heard)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+        if batch:
             yield batch
 
 

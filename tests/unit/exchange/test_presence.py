@@ -48,8 +48,8 @@ def beat(exchange: Exchange, presence: Presence, miner: str, *names: str, teleme
 
 
 def settle(exchange: Exchange, presence: Presence) -> None:
-    """Write down what was heard, and sweep."""
-    for batch in presence.unwritten():
+    """Write down what was heard and is due, and sweep."""
+    for batch in presence.unwritten(exchange.now):
         exchange.do(lambda tx, now, batch=batch: write_down(tx, batch))  # type: ignore[misc]
     exchange.sweep()
 
@@ -188,6 +188,7 @@ def test_telemetry_is_kept_and_the_newest_counts(exchange: Exchange, presence: P
         beat(exchange, presence, miner, telemetry=sent)
     found = exchange.do(lambda tx, now: miners.find(tx, miner))
     assert presence.telemetry(found) == b'{"a":2}'
+    exchange.now += 51
     settle(exchange, presence)
     assert presence.telemetry(found) is None
     assert exchange.do(lambda tx, now: tx.telemetry(found.seq)) == b'{"a":2}'
@@ -254,3 +255,63 @@ def test_what_it_takes_reports_and_delivers_is_followed_without_reading_anew(
     exchange.accept(miner, second)
     answer = beat(exchange, presence, miner)
     assert ([lease.job_id for lease in answer.held], answer.stop) == ([second], [])
+
+
+def test_few_of_many_heartbeats_are_written_down(exchange: Exchange, presence: Presence) -> None:
+    """And what is stored of a miner, and of its leases, always has most of its time left."""
+    everybody, client = [exchange.miner() for _ in range(20)], exchange.client()
+    held = exchange.submit(client)
+    exchange.accept(everybody[0], held)
+    written = 0
+    for _ in range(40):
+        exchange.now += 15
+        for miner in everybody:
+            beat(exchange, presence, miner)
+        for batch in presence.unwritten(exchange.now):
+            written += len(batch)
+            exchange.do(lambda tx, now, batch=batch: write_down(tx, batch))  # type: ignore[misc]
+        lease = exchange.job(held).lease_expires_at
+        assert lease is not None
+        assert lease - exchange.now >= TTL * 3 / 4 - 15
+        for miner in everybody:
+            found = exchange.do(lambda tx, now, miner=miner: miners.find(tx, miner))  # type: ignore[misc]
+            assert found.offline_at - exchange.now >= OFFLINE * 2 / 3 - 15
+            assert presence.seen(found).last_seen_at == exchange.now
+    assert 0 < written < 20 * 40 / 2
+
+
+def test_what_is_due_is_so_for_the_lease_that_is_named_last(exchange: Exchange, presence: Presence) -> None:
+    """A heartbeat that waits to be written down is not waited for by a lease that it did not name."""
+    miner, client = exchange.miner(), exchange.client()
+    first, second = exchange.submit(client), exchange.submit(client)
+    for job in (first, second):
+        exchange.accept(miner, job)
+    exchange.now += 30
+    beat(exchange, presence, miner, first)
+    settle(exchange, presence)
+    exchange.now += TTL - 31
+    beat(exchange, presence, miner, second)
+    exchange.now += 1
+    settle(exchange, presence)
+    assert exchange.job(second).state is State.ASSIGNED
+
+
+def test_an_orderly_stop_writes_down_all_there_is(exchange: Exchange, presence: Presence) -> None:
+    miner = exchange.miner()
+    exchange.now += 1
+    beat(exchange, presence, miner)
+    assert list(presence.unwritten(exchange.now)) == []
+    [[heard]] = presence.unwritten()
+    assert heard.at == exchange.now
+
+
+def test_a_heartbeat_that_came_while_another_could_not_be_written_counts(exchange: Exchange, presence: Presence) -> None:
+    miner = exchange.miner()
+    exchange.now += OFFLINE - 1
+    beat(exchange, presence, miner)
+    [batch] = presence.unwritten(exchange.now)
+    exchange.now += 10
+    beat(exchange, presence, miner)
+    presence.not_written(batch)
+    settle(exchange, presence)
+    assert exchange.do(lambda tx, now: miners.find(tx, miner)).last_seen_at == exchange.now
