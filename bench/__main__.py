@@ -14,7 +14,9 @@ from bench.run import ALL, RESULTS, Outcome, Plan, run
 from bench.servers import ServerError
 
 #: Miners of the mixed load.
-FLEETS = (20_000, 50_000, 100_000, 150_000)
+FLEETS = (50_000, 100_000)
+#: … and of a long run.
+MORE_FLEETS = (20_000, 50_000, 75_000, 100_000, 125_000, 150_000)
 
 
 @click.command()
@@ -27,7 +29,7 @@ FLEETS = (20_000, 50_000, 100_000, 150_000)
     "--against", multiple=True, type=click.Choice(ALL), help="Only this contender beside reference A; repeatable."
 )
 @click.option(
-    "--connections", default=64, show_default=True, type=click.IntRange(1, 512), help="Connections at a time."
+    "--connections", default=256, show_default=True, type=click.IntRange(1, 512), help="Connections at a time."
 )
 @click.option("--seconds", default=1.5, show_default=True, type=click.FloatRange(0.2, 60), help="Length of a window.")
 @click.option("--rounds", default=2, show_default=True, type=click.IntRange(1, 20), help="Windows of each measure.")
@@ -50,14 +52,14 @@ def main(
     whole = not (quick or only or against)
     contenders = ALL if not against else tuple(one for one in ALL if one == REFERENCE or one in against)
     plan = Plan(
-        measures=chosen(only),
+        measures=chosen(only, full=full),
         contenders=(REFERENCE, PLAIN, FEW) if quick else contenders,
         rounds=1 if quick else 5 if full else rounds,
         seconds=seconds,
-        warm_up=0.5,
+        warm_up=0.4,
         connections=connections,
         long_queue=10_000_000 if full else 1_000_000,
-        fleets=FLEETS if whole else (),
+        fleets=() if not whole else MORE_FLEETS if full else FLEETS,
         moments=whole,
         growth=full and whole,
     )

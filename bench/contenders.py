@@ -38,7 +38,7 @@ class Contender(msgspec.Struct, frozen=True):
     name: str
     servers: list[Server]
     fleet: Fleet
-    #: Jobs prepared for each connection before a window that needs them; the quick ones run dry sooner.
+    #: Jobs prepared before a window that needs them, for all connections together; the quick ones run dry sooner.
     jobs_ahead: int
     #: Whether it takes any job's name for one that waits.
     takes_anything: bool = False
@@ -75,26 +75,26 @@ class Lineup:
         with contextlib.ExitStack() as stack:
             if name == REFERENCE:
                 server = stack.enter_context(application("reference", folder, core, "bench.reference"))
-                yield Contender(name, [server], self.few, 5000, takes_anything=True)
+                yield Contender(name, [server], self.few, 320_000, takes_anything=True)
             elif name == BARE:
                 server = stack.enter_context(application("bare", folder, core, "bench.bare"))
-                yield Contender(name, [server], self.few, 6000, takes_anything=True)
+                yield Contender(name, [server], self.few, 384_000, takes_anything=True)
             elif name == PLAIN:
                 database = folder / "plain.db"
                 plain.fill(database, self.few, FEW_JOBS)
                 server = stack.enter_context(application("plain", folder, core, "bench.plain", str(database)))
-                yield Contender(name, [server], self.few, 20)
+                yield Contender(name, [server], self.few, 2000)
             elif name == FEW:
                 self._checks[name] = lambda completed: check.faults(folder / "few" / FILE, completed)
                 server = stack.enter_context(coordinator("few", folder / "few", core))
-                yield Contender(name, [server], self.few, 250)
+                yield Contender(name, [server], self.few, 16_000)
             elif name == MANY:
                 multiply(folder / "few", folder / "many", self._long_queue // FEW_JOBS)
                 self._checks[name] = lambda completed: check.faults(folder / "many" / FILE, completed)
                 server = stack.enter_context(coordinator("many", folder / "many", core))
-                yield Contender(name, [server], self.few, 250)
+                yield Contender(name, [server], self.few, 16_000)
             elif name == CIPHER:
-                yield Contender(name, [stack.enter_context(self._cipher())], self._cipher_fleet, 250)
+                yield Contender(name, [stack.enter_context(self._cipher())], self._cipher_fleet, 16_000)
             else:
                 yield self._postgres(name, stack)
 
@@ -125,4 +125,4 @@ class Lineup:
             own = folder / str(number)
             own.mkdir()
             servers.append(stack.enter_context(coordinator(f"postgres-{number}", own, self._core, settings)))
-        return Contender(name, servers, fleet, 100)
+        return Contender(name, servers, fleet, 6400)

@@ -68,6 +68,8 @@ class Measure(msgspec.Struct, frozen=True):
     script: Callable[[Target, int, Stop], Script]
     #: Whether each connection has to know of jobs that wait for it before the window begins.
     known_jobs: bool = False
+    #: Whether a short run does without.
+    only_full: bool = False
 
 
 def _again(target: Target, number: int, stop: Stop, build: Callable[[Miner], bytes]) -> Script:
@@ -131,7 +133,7 @@ def job_cycle(target: Target, number: int, stop: Stop) -> Script:
 
 MEASURES: Final = (
     Measure("heartbeat", "heartbeat", ("heartbeat",), heartbeat),
-    Measure("heartbeat_telemetry", "heartbeat with telemetry", ("heartbeat",), heartbeat_telemetry),
+    Measure("heartbeat_telemetry", "heartbeat with telemetry", ("heartbeat",), heartbeat_telemetry, only_full=True),
     Measure("available", "available", ("available",), available),
     Measure("accept_complete", "accept + complete", ("accept", "complete"), accept_complete, known_jobs=True),
     Measure("cycle", "job cycle", ("submit", "available", "accept", "complete"), job_cycle),
@@ -140,7 +142,7 @@ MEASURES: Final = (
 
 async def prepare(target: Target) -> None:
     """See to it that each connection knows of jobs that wait for its miner."""
-    count = target.contender.jobs_ahead
+    count = -(-target.contender.jobs_ahead // len(target.shares))
     if target.contender.takes_anything:
         target.waiting = [[JOB_ID] * count for _ in target.shares]
     else:
@@ -160,6 +162,6 @@ def _bodies(miner: Miner, count: int) -> Iterator[bytes]:
     return (job_body(fleet.kind_for(miner, n)) for n in range(count))
 
 
-def chosen(names: Sequence[str]) -> list[Measure]:
-    """The measures of these names; all where none is named."""
-    return [measure for measure in MEASURES if not names or measure.name in names]
+def chosen(names: Sequence[str], *, full: bool = False) -> list[Measure]:
+    """The measures of these names; where none is named, those of a short run or all."""
+    return [one for one in MEASURES if (one.name in names if names else full or not one.only_full)]

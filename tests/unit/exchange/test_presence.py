@@ -305,7 +305,9 @@ def test_an_orderly_stop_writes_down_all_there_is(exchange: Exchange, presence: 
     assert heard.at == exchange.now
 
 
-def test_a_heartbeat_that_came_while_another_could_not_be_written_counts(exchange: Exchange, presence: Presence) -> None:
+def test_a_heartbeat_that_came_while_another_could_not_be_written_counts(
+    exchange: Exchange, presence: Presence
+) -> None:
     miner = exchange.miner()
     exchange.now += OFFLINE - 1
     beat(exchange, presence, miner)
