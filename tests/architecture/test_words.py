@@ -18,6 +18,7 @@ from pithead.exchange.ports import Grouping, OwnerKind
 from pithead.exchange.rules import Enrollment
 from pithead.http.app import JOB_OPERATIONS
 from pithead.settings import NOT_SETTINGS, options
+from pithead.web.actions import ACTIONS
 from pithead.wire import ledger, miners
 from pithead.wire import payouts as wire_payouts
 from pithead.wire.endpoints import ENDPOINTS, Audience
@@ -101,3 +102,19 @@ def test_every_variable_that_is_read_is_a_setting_or_known_as_none() -> None:
 
 def _text(module: str) -> str:
     return files("pithead").joinpath(module).read_text(encoding="utf-8")
+
+
+#: What the API can change and the dashboard cannot, and why.
+NOT_BY_HAND = {
+    "register_miner": "the agent registers its machine",
+    "heartbeat": "the agent's", "accept_job": "the agent's", "complete_job": "the agent's", "fail_job": "the agent's",
+    "release_job": "the agent's", "report_progress": "the agent's", "upload_result": "the agent's",
+    "upload_file": "a file is hashed before it is sent: the command line and the SDK do",
+    "submit_job": "a page of its own", "submit_batch": "a file's worth of jobs is for the command line",
+}  # fmt: skip
+
+
+def test_whatever_the_api_can_change_can_be_done_on_the_dashboard() -> None:
+    """Else add it to `web.actions`, or say above why not."""
+    changing = {endpoint.name for endpoint in ENDPOINTS if endpoint.method != "GET"}
+    assert changing == ACTIONS.keys() | NOT_BY_HAND.keys()

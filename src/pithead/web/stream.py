@@ -75,8 +75,9 @@ async def _of_account(live: Live, account: int | None, allowed: Callable[[], Awa
                 if not await allowed():
                     yield _END
                     return
-                yield _CHANGE if happened or feed.cut_off else PING
-                await asyncio.sleep(PACE if happened else 0)
                 while feed.has_more:
                     await feed.next(0)
+                yield _CHANGE if happened or feed.cut_off else PING
+                # What happens from here on waits in the feed: the page may have been read before it.
+                await asyncio.sleep(PACE if happened else 0)
     yield _END
