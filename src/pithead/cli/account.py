@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from pithead.cli.ledger import listing, page_size, print_entries, some
+from pithead.cli.ledger import print_entries
+from pithead.cli.lists import listing, page_size, some
 from pithead.cli.output import emit, facts, moment
 from pithead.cli.profiles import command, connection, connection_options
 from pithead.wire.jobs import ClientView

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
 import click
@@ -13,7 +12,8 @@ from pithead.cli import care, encryption
 from pithead.cli import job as jobs
 from pithead.cli.account import show_client
 from pithead.cli.ledger import ledger
-from pithead.cli.output import csv_option, emit, facts, fail, limit_option, listed, moment
+from pithead.cli.lists import listed, listing, page_size, some
+from pithead.cli.output import emit, facts, fail, moment
 from pithead.cli.page import Page
 from pithead.cli.payout import payout
 from pithead.cli.profiles import command, connection, connection_options
@@ -23,7 +23,6 @@ from pithead.wire.admin import AuditEntry
 from pithead.wire.jobs import ClientView
 from pithead.wire.miners import MinerStatus, MinerView
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -77,10 +76,6 @@ def _repeatable(function: F) -> F:
     return option(function)
 
 
-def _first(found: Iterable[T], limit: int) -> list[T]:
-    return list(islice(found, limit))
-
-
 # ---- Clients
 
 
@@ -96,15 +91,19 @@ def create_client(name: str, credit: str, idempotency_key: str | None) -> None:
 
 
 @command(_client, "list")
-@limit_option
-@csv_option
-def list_clients(limit: int) -> None:
+@listing
+def list_clients(limit: int | None) -> None:
     """List clients, the newest first."""
-    with connection().admin() as operator:
-        found = _first(operator.iter_clients(page_size=min(limit, 200)), limit)
-    rows = ((one.client_id, one.name, one.balance, one.held, moment(one.created_at)) for one in found)
     columns = ("CLIENT ID", "NAME", ">BALANCE", ">HELD", "CREATED")
-    listed("clients", found, ClientView.__struct_fields__, columns, rows)
+    with connection().admin() as operator:
+        found = some(operator.iter_clients(page_size=page_size(limit)), limit)
+        listed(
+            "clients",
+            found,
+            ClientView,
+            columns,
+            lambda one: (one.client_id, one.name, one.balance, one.held, moment(one.created_at)),
+        )
 
 
 @command(_client, "show")
@@ -143,26 +142,25 @@ def set_credit_line(client_id: str, amount: str) -> None:
 
 @command(_miner, "list")
 @click.option("--status", type=click.Choice(get_args(MinerStatus)), help="Only miners in this state.")
-@limit_option
-@csv_option
-def list_miners(status: str | None, limit: int) -> None:
+@listing
+def list_miners(status: str | None, limit: int | None) -> None:
     """List miners, the newest first."""
-    with connection().admin() as operator:
-        found = _first(operator.iter_miners(status=status, page_size=min(limit, 200)), limit)
     columns = ("MINER ID", "NAME", "STATUS", "GPU", ">PRICE/H", "LOCATION", "LAST SEEN")
-    rows = (
-        (
-            one.miner_id,
-            one.name,
-            one.status,
-            f"{one.gpu_count} × {one.gpu_type}",
-            one.price_per_hour,
-            one.location,
-            moment(one.last_seen_at),
-        )
-        for one in found
+    with connection().admin() as operator:
+        found = some(operator.iter_miners(status=status, page_size=page_size(limit)), limit)
+        listed("miners", found, MinerView, columns, _row)
+
+
+def _row(one: MinerView) -> tuple[object, ...]:
+    return (
+        one.miner_id,
+        one.name,
+        one.status,
+        f"{one.gpu_count} × {one.gpu_type}",
+        one.price_per_hour,
+        one.location,
+        moment(one.last_seen_at),
     )
-    listed("miners", found, MinerView.__struct_fields__, columns, rows)
 
 
 @command(_miner, "show")
@@ -331,14 +329,12 @@ def create_token(uses: int, expires_in: float, idempotency_key: str | None) -> N
 @click.option("--status", type=jobs.STATES, help="Only jobs in this state.")
 @click.option("--model", help="Only jobs of this model.")
 @click.option("--client", "client_id", metavar="CLIENT_ID", help="Only jobs of this client.")
-@limit_option
-@csv_option
-def list_jobs(status: str | None, model: str | None, client_id: str | None, limit: int) -> None:
+@listing
+def list_jobs(status: str | None, model: str | None, client_id: str | None, limit: int | None) -> None:
     """List everybody's jobs, the newest first."""
     with connection().admin() as operator:
-        every = operator.iter_jobs(status=status, model=model, client_id=client_id, page_size=min(limit, 200))
-        found = _first(every, limit)
-    jobs.show_list(found)
+        every = operator.iter_jobs(status=status, model=model, client_id=client_id, page_size=page_size(limit))
+        jobs.show_list(some(every, limit))
 
 
 @command(_job, "why")
@@ -363,15 +359,19 @@ def cancel_job(job_id: str) -> None:
 
 
 @command(admin)
-@limit_option
-@csv_option
-def audit(limit: int) -> None:
+@listing
+def audit(limit: int | None) -> None:
     """Show what operators did, the newest first."""
-    with connection().admin() as operator:
-        found = _first(operator.iter_audit(page_size=min(limit, 200)), limit)
-    rows = ((moment(one.at), one.actor, one.action, one.subject, one.detail) for one in found)
     columns = ("AT", "ACTOR", "ACTION", "SUBJECT", "DETAIL")
-    listed("entries", found, AuditEntry.__struct_fields__, columns, rows)
+    with connection().admin() as operator:
+        found = some(operator.iter_audit(page_size=page_size(limit)), limit)
+        listed(
+            "entries",
+            found,
+            AuditEntry,
+            columns,
+            lambda one: (moment(one.at), one.actor, one.action, one.subject, one.detail),
+        )
 
 
 @command(admin)

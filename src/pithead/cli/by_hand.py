@@ -19,7 +19,8 @@ import msgspec
 from pithead.agent import registration
 from pithead.agent.record import read as read_state
 from pithead.cli.identity import for_miner, identity, identity_options
-from pithead.cli.output import csv_option, emit, facts, fail, json_option, limit_option, listed
+from pithead.cli.lists import listed, listing, page_size
+from pithead.cli.output import emit, facts, fail, json_option
 from pithead.cli.screen import running
 from pithead.client import ApiError, Conflict, MinerClient
 from pithead.wire.miners import Completed, FailureKind, HeartbeatAnswer, Offer
@@ -34,18 +35,17 @@ def _alone(client: MinerClient) -> None:
 
 
 @click.command()
-@limit_option
+@listing
 @click.option("--wait", type=click.FloatRange(0, 60), help="Where there is none, wait so many seconds for one.")
-@csv_option
 @for_miner
-def jobs(client: MinerClient, limit: int, wait: float | None) -> None:
+def jobs(client: MinerClient, limit: int | None, wait: float | None) -> None:
     """List the queued jobs that this miner could take, the best first; 'pithead miner why' tells of the others."""
-    found = client.available(min(limit, 100), wait).jobs
-    rows = (
-        (one.job_id, one.model, f"{one.gpu_count} × {one.gpu_type}", one.price, one.estimated_time, one.client_id)
-        for one in found
-    )
-    listed("jobs", found, Offer.__struct_fields__, _COLUMNS, rows)
+    found = client.available(min(page_size(limit), 100), wait).jobs
+    listed("jobs", found, Offer, _COLUMNS, _row)
+
+
+def _row(one: Offer) -> tuple[object, ...]:
+    return one.job_id, one.model, f"{one.gpu_count} × {one.gpu_type}", one.price, one.estimated_time, one.client_id
 
 
 @click.command()

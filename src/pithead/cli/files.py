@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from pithead.cli.output import emit, fail, moment, table
+from pithead.cli.lists import listing, page_size, some
+from pithead.cli.output import emit, fail, moment, print_csv, table, wants_csv
 from pithead.cli.profiles import command, connection, connection_options
 from pithead.cli.progress import Steps
 from pithead.client.files import Uploading, named
@@ -114,12 +114,15 @@ def upload(paths: tuple[Path, ...]) -> None:
 
 
 @command(file, "list")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at the most.")
-def list_(limit: int) -> None:
+@listing
+def list_(limit: int | None) -> None:
     """List the files of your account, the newest first, and the room that all of them take."""
     with connection().client() as client:
-        page = client.files(limit=1)
-        found = list(islice(client.iter_files(page_size=min(limit, 200)), limit))
+        every = some(client.iter_files(page_size=page_size(limit)), limit)
+        if wants_csv():
+            print_csv(every, FileView.__struct_fields__)
+            return
+        page, found = client.files(limit=1), list(every)
 
     def show() -> None:
         table(("SHA256", ">BYTES", "UPLOADED", "LAST NEEDED"), map(_row, found))

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import click
 
-from pithead.cli.output import csv_option, emit, fail, json_option, listed
+from pithead.cli.lists import listed
+from pithead.cli.output import csv_option, emit, fail, json_option
 from pithead.cli.page import Page
 from pithead.cli.profiles import (
     CHOSEN,
@@ -84,10 +85,12 @@ def list_() -> None:
         {"profile": name, "url": one.url or DEFAULT_URL, "key": one.key is not None, "in_use": name == used}
         for name, one in sorted(profiles().items())
     ]
-    rows = (
-        ("*" if one["in_use"] else "", one["profile"], one["url"], "saved" if one["key"] else None) for one in found
-    )
-    listed("profiles", found, ("profile", "url", "key", "in_use"), ("", "PROFILE", "URL", "KEY"), rows)
+    fields, columns = ("profile", "url", "key", "in_use"), ("", "PROFILE", "URL", "KEY")
+    listed("profiles", found, fields, columns, _row)
+
+
+def _row(one: dict[str, Any]) -> tuple[object, ...]:
+    return "*" if one["in_use"] else "", one["profile"], one["url"], "saved" if one["key"] else None
 
 
 @profile.command()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, get_args
 
@@ -16,15 +15,13 @@ import click
 import msgspec
 
 from pithead.cli.files import needs_of, needs_options, telling
+from pithead.cli.lists import listed, listing, page_size, some
 from pithead.cli.mapping import map_
 from pithead.cli.output import (
     clean,
-    csv_option,
     emit,
     facts,
     fail,
-    limit_option,
-    listed,
     moment,
     result_as_json,
     wants_json,
@@ -199,13 +196,11 @@ def why(job_id: str) -> None:
 @command(job, "list")
 @click.option("--status", type=STATES, help="Only jobs in this state.")
 @click.option("--model", help="Only jobs of this model.")
-@limit_option
-@csv_option
-def list_(status: str | None, model: str | None, limit: int) -> None:
+@listing
+def list_(status: str | None, model: str | None, limit: int | None) -> None:
     """List your jobs, the newest first."""
     with connection().client() as client:
-        found = list(islice(client.iter_jobs(status=status, model=model, page_size=min(limit, 200)), limit))
-    show_list(found)
+        show_list(some(client.iter_jobs(status=status, model=model, page_size=page_size(limit)), limit))
 
 
 @command(job)
@@ -247,23 +242,23 @@ def _limits(view: JobView) -> str | None:
     return ", ".join(f"{name} {value}" for name, value in limits.items() if value is not None) or None
 
 
-def show_list(jobs: list[JobView]) -> None:
+def show_list(jobs: Iterable[JobView]) -> None:
     """Jobs, a line each."""
     columns = ("JOB ID", "STATUS", "MODEL", "GPU", ">PRICE", ">ATTEMPTS", "MINER", "CREATED")
-    rows = (
-        (
-            one.job_id,
-            one.status,
-            one.model,
-            f"{one.gpu_count} × {one.gpu_type}",
-            one.price,
-            one.attempts,
-            one.miner_name,
-            moment(one.created_at),
-        )
-        for one in jobs
+    listed("jobs", jobs, JobView, columns, _row)
+
+
+def _row(one: JobView) -> tuple[object, ...]:
+    return (
+        one.job_id,
+        one.status,
+        one.model,
+        f"{one.gpu_count} × {one.gpu_type}",
+        one.price,
+        one.attempts,
+        one.miner_name,
+        moment(one.created_at),
     )
-    listed("jobs", jobs, JobView.__struct_fields__, columns, rows)
 
 
 # ---- wait

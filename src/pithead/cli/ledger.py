@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 import click
 
-from pithead.cli.output import csv_option, emit, fail, moment, print_csv, table, wants_csv, wants_json
+from pithead.cli.lists import listed, listing, page_size, some
+from pithead.cli.output import emit, fail, moment, table, wants_json
 from pithead.cli.profiles import command, connection, connection_options
 from pithead.cli.progress import Steps
 from pithead.wire.ledger import LedgerCheck, LedgerEntry, TransferView
 
-F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
-
-
-def listing(function: F) -> F:
-    """Gives a command that lists postings `--limit` and `--csv`."""
-    limit = click.option(
-        "--limit", type=click.IntRange(1), help="How many at the most; 50 unless --csv, which has them all."
-    )
-    return limit(csv_option(function))
-
-
-def some(found: Iterable[T], limit: int | None) -> Iterable[T]:
-    """As many as were asked for: all of them only for a spreadsheet."""
-    return found if wants_csv() and limit is None else islice(found, limit or 50)
-
-
-def page_size(limit: int | None) -> int:
-    """How many to fetch at a time."""
-    return 200 if limit is None and wants_csv() else min(limit or 50, 200)
-
 
 def print_entries(entries: Iterable[LedgerEntry]) -> None:
     """Print the postings of one account."""
-    if wants_csv():
-        print_csv(entries, LedgerEntry.__struct_fields__)
-        return
-    found = list(entries)
-    rows = ((e.entry, moment(e.at), e.cause, e.amount, e.balance, e.job_id or e.payout_id, e.note) for e in found)
     columns = (">ENTRY", "AT", "CAUSE", ">AMOUNT", ">BALANCE", "FOR ID", "NOTE")
-    emit({"entries": found}, lambda: table(columns, rows))
+    listed(
+        "entries",
+        entries,
+        LedgerEntry,
+        columns,
+        lambda e: (e.entry, moment(e.at), e.cause, e.amount, e.balance, e.job_id or e.payout_id, e.note),
+    )
 
 
 @click.group()
@@ -68,25 +48,21 @@ def list_ledger(account: str | None, held: bool, limit: int | None) -> None:
             print_entries(some(entries, limit))
             return
         every = some(operator.iter_ledger(page_size=size), limit)
-        if wants_csv():
-            print_csv(every, TransferView.__struct_fields__)
-            return
-        found = list(every)
-    rows = (
-        (
-            one.entry,
-            moment(one.at),
-            one.cause,
-            one.amount,
-            f"{one.from_account} ({one.from_class})",
-            f"{one.to_account} ({one.to_class})",
-            one.job_id or one.payout_id,
-            one.note,
-        )
-        for one in found
+        columns = (">ENTRY", "AT", "CAUSE", ">AMOUNT", "FROM", "TO", "FOR ID", "NOTE")
+        listed("entries", every, TransferView, columns, _transfer)
+
+
+def _transfer(one: TransferView) -> tuple[object, ...]:
+    return (
+        one.entry,
+        moment(one.at),
+        one.cause,
+        one.amount,
+        f"{one.from_account} ({one.from_class})",
+        f"{one.to_account} ({one.to_class})",
+        one.job_id or one.payout_id,
+        one.note,
     )
-    columns = (">ENTRY", "AT", "CAUSE", ">AMOUNT", "FROM", "TO", "FOR ID", "NOTE")
-    emit({"entries": found}, lambda: table(columns, rows))
 
 
 @command(ledger)

@@ -84,14 +84,6 @@ def csv_option(command: F) -> F:
     return option(command)
 
 
-def limit_option(command: F) -> F:
-    """Gives the function of a command `--limit`, which is 50 unless it is given."""
-    option = click.option(
-        "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at the most."
-    )
-    return option(command)
-
-
 def wants_csv() -> bool:
     """Whether `--csv` was given. Ends the command where `--json` was, too."""
     asked = bool(click.get_current_context().meta.get(_CSV))
@@ -119,16 +111,6 @@ def print_csv(rows: Iterable[Any], columns: Sequence[str]) -> None:
     for row in rows:
         cells = [row[name] for name in columns] if isinstance(row, Mapping) else msgspec.structs.astuple(row)
         click.echo(tables.line(cells), nl=False)
-
-
-def listed(
-    name: str, found: Sequence[Any], fields: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
-) -> None:
-    """Print a list: as a table of these columns and rows; with `--json` under this name; with `--csv` by its fields."""
-    if wants_csv():
-        print_csv(found, fields)
-    else:
-        emit({name: found}, lambda: table(columns, rows))
 
 
 def clean(text: str) -> str:

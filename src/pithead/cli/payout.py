@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import click
 
 from pithead.cli.income import show_payout
-from pithead.cli.output import csv_option, emit, limit_option, listed, moment, print_csv
+from pithead.cli.lists import listed, listing, page_size, some
+from pithead.cli.output import emit, moment, print_csv
 from pithead.cli.profiles import command, connection, connection_options
 from pithead.wire.payouts import PayoutView
 
@@ -22,18 +21,25 @@ def payout() -> None:
 
 @command(payout, "list")
 @click.option("--status", type=_STATES, help="Only payouts in this state.")
-@limit_option
-@csv_option
-def list_payouts(status: str | None, limit: int) -> None:
+@listing
+def list_payouts(status: str | None, limit: int | None) -> None:
     """List payouts, the newest first."""
-    with connection().admin() as operator:
-        found = list(islice(operator.iter_payouts(status=status, page_size=min(limit, 200)), limit))
     columns = ("PAYOUT ID", "MINER", ">AMOUNT", "STATUS", "REQUESTED", "TO", "REFERENCE")
-    rows = (
-        (p.payout_id, p.miner_name, p.amount, p.status, moment(p.requested_at), p.destination, p.reference)
-        for p in found
+    with connection().admin() as operator:
+        found = some(operator.iter_payouts(status=status, page_size=page_size(limit)), limit)
+        listed("payouts", found, PayoutView, columns, _row)
+
+
+def _row(one: PayoutView) -> tuple[object, ...]:
+    return (
+        one.payout_id,
+        one.miner_name,
+        one.amount,
+        one.status,
+        moment(one.requested_at),
+        one.destination,
+        one.reference,
     )
-    listed("payouts", found, PayoutView.__struct_fields__, columns, rows)
 
 
 @command(payout)

@@ -192,3 +192,16 @@ def test_help_of_a_group_reads_like_a_page() -> None:
     assert "\nHave work done:\n  submit" in done.stdout
     assert "\nExamples:\n  pithead job submit" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_a_table_for_a_spreadsheet_has_all_and_a_page_for_people_some(
+    keyed: Any, coordinator: Any, shapes: Any
+) -> None:
+    pages = [{"jobs": [shapes["job"]] * 60, "next_cursor": "c"}, {"jobs": [shapes["job"]] * 10, "next_cursor": None}]
+    coordinator.answers["GET /v1/jobs"] = list(pages)
+    assert len(table(keyed("job", "list", "--csv").stdout)) == 70
+    assert [dict(one.url.params)["limit"] for one in coordinator.requests] == ["200", "200"]
+    coordinator.answers["GET /v1/jobs"] = list(pages)
+    assert len(keyed("job", "list").stdout.splitlines()) == 51
+    coordinator.answers["GET /v1/jobs"] = list(pages)
+    assert len(table(keyed("job", "list", "--csv", "--limit", "65").stdout)) == 65
