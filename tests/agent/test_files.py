@@ -1,6 +1,7 @@
 """Input files on the miner's machine: fetched once, checked, kept, and never where a name leads."""
 
 import contextlib
+import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from hashlib import sha256
@@ -14,6 +15,7 @@ from tests.http.exchange import body
 
 from pithead.agent.cache import Cache
 from pithead.agent.line import Pace
+from pithead.client import Rest
 
 A, B, C = b"a" * 1000, b"b" * 1000, b"c" * 1000
 
@@ -296,6 +298,30 @@ async def test_a_job_waits_for_room_and_one_that_needs_more_than_there_is_fails(
             "over_limit", "the job's files have 3000 bytes; this miner keeps 2500 at the most",
         )  # fmt: skip
         assert place.there() == {hex_of(B), hex_of(C)} or place.there() == {hex_of(A), hex_of(C)}
+
+
+async def test_on_a_full_disk_what_nobody_reads_goes_and_if_that_is_not_enough_another_miner_may_try(
+    rig: Rig, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Rest.write
+
+    def full(rest: Rest, chunk: bytes) -> None:
+        # As if all of the disk were this folder's.
+        if sum(file.stat().st_size for file in place.folder.iterdir()) + len(chunk) > 2500:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(rest, chunk)
+
+    monkeypatch.setattr(Rest, "write", full)
+    async with reading(rig, place) as life:
+        for content in (A, B):
+            (await given(rig, life, content)).done()
+            await rig.settled()
+        work = await given(rig, life, C)
+        assert read(work) == [C]
+        assert place.there() == {hex_of(C)}
+        more = await submitted(rig, A, B, max_attempts=1)
+        await rig.settled()
+        assert await failure(rig, more) == ("error", "this miner has no room on its disk for the job's input files")
 
 
 async def test_a_job_with_files_for_what_makes_no_use_of_them_is_refused_before_they_are_fetched(rig: Rig) -> None:

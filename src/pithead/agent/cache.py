@@ -36,6 +36,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: The names of the files that are made here.
 _OURS: Final = re.compile(r"[0-9a-f]{64}(\.part)?")
 _PART: Final = ".part"
+#: What a disk says on which there is no room.
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 #: Times that a file may arrive with another hash before that is taken for what is stored.
 _TRIES: Final = 2
 
@@ -130,9 +132,10 @@ class Cache:
         with _at_most_said():
             await self._make_room()
 
-    async def _make_room(self) -> None:
+    async def _make_room(self, limit: int | None = None) -> None:
         async with self._trimming:
-            limit = self._trimmed_to = self._limit()
+            if limit is None:
+                limit = self._trimmed_to = self._limit()
             pinned = dict(self._sizes)
             for name in await asyncio.to_thread(self._evict, limit, pinned):
                 self._checked.pop(name, None)
@@ -181,7 +184,15 @@ class Cache:
     ) -> None:
         """See that the file is there, whole and unchanged."""
         try:
-            if not await self._is_good(file):
+            if await self._is_good(file):
+                return
+            try:
+                await self._fetch(client, line, job_id, token, file, told)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                # There is less room than the owner allows: what nobody reads goes, and the rest comes once more.
+                await self._make_room(0)
                 await self._fetch(client, line, job_id, token, file, told)
         except OSError as error:
             raise _unwritable(job_id, error) from None
@@ -255,8 +266,7 @@ class Cache:
 
 def _unwritable(job_id: str, error: OSError) -> RunFailed:
     log.warning("the input files of %s: %s", job_id, error)
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    why = "has no room on its disk" if full else "cannot write to its disk"
+    why = "has no room on its disk" if error.errno in _FULL else "cannot write to its disk"
     return RunFailed("error", f"this miner {why} for the job's input files")
 
 

@@ -56,6 +56,7 @@ def examine(
         settings,
         *_registered(profile, hardware, transport, wall),
         *_disk({"results": registration.spool_of("any").parent, "models": models_dir}),
+        _cache(owner),
         *asyncio.run(_runners(models_dir, owner)),
     ]
     return Diagnosis(hardware=hardware, findings=findings)
@@ -187,6 +188,22 @@ def _disk(folders: dict[str, Path]) -> Iterator[Finding]:
             found=f"{free / 1e9:.1f} GB free at {there}",
             do="make room there" if little else "",
         )
+
+
+def _cache(owner: Owner) -> Finding:
+    """Whether there is room for the input files that the owner wants kept."""
+    folder = registration.files_folder("any").parent
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    kept = sum(file.stat().st_size for file in folder.glob("*/*") if file.is_file())
+    room = (kept + shutil.disk_usage(there).free) / 1e9
+    little = room < owner.file_cache
+    return Finding(
+        name="disk for input files",
+        grade="note" if little else "ok",
+        found=f"{kept / 1e9:.1f} GB kept, of {owner.file_cache:g} GB allowed"
+        + (f"; there is room for {room:.1f}" * little),
+        do=f"make room at {there}, or pithead miner set file_cache {int(room)}" if little else "",
+    )
 
 
 async def _runners(models_dir: Path, owner: Owner) -> list[Finding]:

@@ -95,7 +95,7 @@ def test_each_fault_comes_with_what_to_do(
     faults = {name for name, finding in found.items() if finding["grade"] == "fault"}
     assert faults == {"cuda", "mig of GPU 0", "gpu as registered", "disk for results", "disk for models", "models"}
     assert {name for name, finding in found.items() if finding["grade"] == "note"} == {
-        "gpu types", "settings", "coordinator", "sandbox", "models as set",
+        "gpu types", "settings", "coordinator", "sandbox", "models as set", "disk for input files",
     }  # fmt: skip
     assert all(finding["do"] for finding in found.values() if finding["grade"] != "ok")
 
