@@ -17,7 +17,8 @@ from pithead.client.calls import JobOptions, MinerOptions, Price
 from pithead.client.drivers import AsyncDriver
 from pithead.client.environment import given
 from pithead.client.errors import PitheadError
-from pithead.client.files import Files, Place, Rest, Uploading, digest_of, named, there
+from pithead.client.files import Files, Rest, Uploading, named
+from pithead.client.filing import AsyncFileCalls
 from pithead.client.follow import AccountNews, JobNews
 from pithead.client.mapping import Ahead, Mapped
 from pithead.client.results import Part
@@ -25,9 +26,6 @@ from pithead.client.watch import Watch
 from pithead.wire.events import OutputPiece
 from pithead.wire.jobs import (
     ClientView,
-    FilePage,
-    FileState,
-    FileView,
     JobPage,
     JobView,
     SubmitJob,
@@ -91,7 +89,7 @@ class Keyed(AsyncDriver):
         super().__init__(url, key, timeout=timeout, retry_for=retry_for, transport=transport, sleep=sleep, clock=clock)
 
 
-class AsyncClient(Keyed):
+class AsyncClient(AsyncFileCalls, Keyed):
     """A client of the exchange: submits jobs and fetches what comes of them.
 
     `timeout`: seconds for one answer. `retry_for`: seconds in which a call that met a dropped connection, a busy
@@ -119,41 +117,6 @@ class AsyncClient(Keyed):
         for name, path in named(files).items():
             hashes[name] = (await self._upload(name, path, on_upload)).sha256
         return await self._run(calls.submit(calls.with_files(job, hashes), idempotency_key))
-
-    async def _upload(self, name: str, data: bytes | Path, told: Uploading | None) -> FileView:
-        sha256 = await asyncio.to_thread(digest_of, data)
-        return await self._run(calls.upload_file(sha256, data, name, told))
-
-    async def upload_file(
-        self, data: bytes | str | os.PathLike[str], *, on_upload: Uploading | None = None
-    ) -> FileView:
-        """Upload a file, given as bytes or by its path, for jobs to name by its hash. What is there is not sent again."""
-        given = data if isinstance(data, bytes) else there(data)
-        return await self._upload("" if isinstance(given, bytes) else given.name, given, on_upload)
-
-    async def file_state(self, sha256: str) -> FileState:
-        """Whether the account has the file, or how much of it."""
-        return await self._run(calls.file_state(sha256))
-
-    async def files(self, *, limit: int | None = None, cursor: str | None = None) -> FilePage:
-        """A page of the account's files, the newest first."""
-        return await self._run(calls.list_files(limit, cursor))
-
-    async def iter_files(self, *, page_size: int = 200) -> AsyncIterator[FileView]:
-        """All of the account's files, the newest first, fetched as they are asked for."""
-        async for page in pages(lambda c: self.files(limit=page_size, cursor=c)):
-            for file in page.files:
-                yield file
-
-    async def download_file(self, sha256: str, path: str | os.PathLike[str]) -> Path:
-        """The account's file to a path, where it appears only once it is whole and checked. Raises `FileCorrupted`."""
-        with Place(path) as place:
-            await self._run(calls.download_file(Rest(sha256, place.file)))
-            return place.settle()
-
-    async def delete_file(self, sha256: str) -> FileView:
-        """Delete the account's file. Raises `Conflict` while an unfinished job needs it."""
-        return await self._run(calls.delete_file(sha256))
 
     async def submit_batch(
         self, batch: Iterable[SubmitJob | Mapping[str, Any]], *, idempotency_key: str | None = None
