@@ -1,7 +1,10 @@
 """`why` at any coordinator: what another one did is known there too."""
 
+import contextlib
+from collections.abc import Callable
+
 from tests.coordinators.conftest import Pair, at, until
-from tests.http.exchange import JOB, body
+from tests.http.exchange import JOB, World, body
 
 
 async def test_both_coordinators_give_the_same_reasons(pair: Pair) -> None:
@@ -26,3 +29,15 @@ async def test_both_coordinators_give_the_same_reasons(pair: Pair) -> None:
     await pair.later(3)
     assert body(await at(pair.b, client).post("/v1/jobs", json=JOB), 201)["warning"] is None
     assert body(await at(pair.b, client).get(f"/v1/jobs/{job}/why"))["ready"] == 1
+
+
+async def test_a_limit_that_is_counted_by_all_together_is_told_by_each(
+    coordinator: Callable[..., contextlib.AbstractAsyncContextManager[World]],
+) -> None:
+    limits = {"requests_per_minute": 0, "job_operations_per_minute": 1, "registrations_per_minute": 0}
+    async with coordinator("a", rate_limits=limits) as a, coordinator("b", rate_limits=limits) as b:
+        client, miner = await a.client(), await a.miner()
+        await miner.take(await client.submit())
+        [stop] = body(await at(b, miner).get("/why"))["stops"]
+        assert stop["rule"] == "job_operations"
+        assert "the limit of 1 job operations in 60 s is reached, again in " in stop["reason"]

@@ -398,6 +398,7 @@ class Coordinator:
         for job in self.board.wake(now):
             self.waiting.wake_for(job, now)
         await self._keep_count()
+        await self.fleet.keep(now, self.read)
         if self._filling is None:
             await self._feed()
         # What nobody of those that were woken took.

@@ -29,6 +29,8 @@ class Fleet:
         self._census: Census | None = None
         self._read_at = float("-inf")
         self._changed = True
+        #: Whether any submit asked since the last count.
+        self._asked = False
         self._served: set[tuple[object, ...]] = set()
 
     def note(self, events: Sequence[Event]) -> None:
@@ -43,8 +45,15 @@ class Fleet:
             return await read(lambda tx: self._count(tx, now))
         return self._census
 
+    async def keep(self, now: float, read: Callable[[Callable[[Tx], Census]], Awaitable[Census]]) -> None:
+        """Count anew beside the writer, where submits ask and it is about time: so that none of them has to."""
+        age = now - self._read_at
+        if self._asked and (age > GOOD_FOR / 2 or (self._changed and age > FRESH_FOR / 2)):
+            await read(lambda tx: self._count(tx, now))
+
     def unserved(self, tx: Tx, now: float, job: Job) -> str | None:
         """What to say of a job that no registered miner fits; `None` where one does, which costs a look into a set."""
+        self._asked = True
         census, age = self._census, now - self._read_at
         if census is None or age > GOOD_FOR or (self._changed and age > FRESH_FOR):
             census = self._count(tx, now)
@@ -62,7 +71,7 @@ class Fleet:
         return words
 
     def _count(self, tx: Tx, now: float) -> Census:
-        self._changed = False
+        self._changed = self._asked = False
         census = Census(tx.census())
         self._census, self._read_at, self._served = census, now, set()
         return census
