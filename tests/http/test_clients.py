@@ -17,7 +17,7 @@ async def test_a_job_as_its_client_sees_it(world: World) -> None:
         "price": 0.05, "priority": 3, "timeout": 1000, "max_attempts": 5, "require_result": False, "attempts": 0,
         "created_at": world.clock.now, "expires_at": world.clock.now + 1000, "started_at": None, "finished_at": None,
         "miner_id": None, "miner_name": None, "progress": None, "progress_message": "", "result_hash": None,
-        "result_size": None, "result_expired": False, "failure": None, "metrics": None,
+        "result_size": None, "result_expired": False, "failure": None, "metrics": None, "output": None,
     }  # fmt: skip
     assert await client.job(job) == queued
     await world.later(5)
