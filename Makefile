@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LOCKS := requirements/all.txt requirements/model.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bwrap tools check crash chaos bench bench-full lock vendor chromium clean
+.PHONY: help install demo test bwrap tools check crash chaos bench bench-full lock vendor chromium pictures clean
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 12
@@ -100,6 +100,9 @@ vendor: install ## fetch the scripts of the dashboard from the npm registry, and
 lock-images:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra redis -c requirements/all.txt -o requirements/coordinator.txt pyproject.toml requirements/build.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra llama --extra sandbox -c requirements/all.txt -o requirements/agent.txt pyproject.toml requirements/build.in
+
+pictures: install chromium ## take the pictures of the dashboard that the README and the docs show
+	@$(BIN)/python -m tests.web.pictures
 
 clean: ## remove what the tasks made
 	rm -rf $(VENV) demo-data .mypy_cache .ruff_cache .pytest_cache .hypothesis

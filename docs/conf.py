@@ -38,6 +38,7 @@ NAVIGATION: Final = {
         "how-to/operator",
         "how-to/one-server",
         "how-to/deploy",
+        "how-to/dashboard",
         "how-to/monitor",
         "how-to/care",
         "how-to/several",

@@ -97,7 +97,7 @@ class Builder:
         )  # fmt: skip
         await miner.take(job)
         if dice.random() < 0.04:
-            await miner.fail(job, kind="invalid_input")
+            body(await miner.fail(job, kind="bad_input"))
             return
         content = f"The answer to question {number}.".encode()
         body(await miner.upload(job, content))
@@ -131,7 +131,7 @@ class Builder:
         done = await client.submit(**job, model=_MODELS[0], require_result=True)
         await second.take(done)
         world.clock.now += 6
-        await second.fail(done, kind="error")
+        body(await second.fail(done, kind="error"))
         await first.take(done)
         world.clock.now += 5
         content = b"Short wavelengths scatter more strongly in air than long ones, so the sky looks blue."

@@ -43,8 +43,8 @@
       const options = {
         width: box.clientWidth, height: 190, legend: { show: told.series.length > 1 }, cursor: { y: false },
         scales: { y: { range: (_, low, high) => [Math.min(0, low), told.top || (high > 0 ? high * 1.1 : 1)] } },
-        axes: [axis, { ...axis, size: 54 }],
-        series: [{}, ...told.series.map((label, n) => ({ label, stroke: strokes[n % strokes.length], width: 1.5, points: { show: false } }))],
+        axes: [{ ...axis, values: "{HH}:{mm}" }, { ...axis, size: 54 }],
+        series: [{ label: "Time", value: "{HH}:{mm}" }, ...told.series.map((label, n) => ({ label, stroke: strokes[n % strokes.length], width: 1.5, points: { show: false } }))],
       };
       drawn.set(box, new window.uPlot(options, told.data, box));
     }
