@@ -27,12 +27,12 @@ from typing import BinaryIO, Final
 from pithead.agent.line import Line
 from pithead.agent.runners.base import Report, RunFailed
 from pithead.client import ApiError, AsyncMinerClient, FileCorrupted, Rest, Unauthorized
+from pithead.client.files import is_name
 from pithead.wire.miners import JobFile
 
 log = logging.getLogger(__name__)
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: The names of the files that are made here.
 _OURS: Final = re.compile(r"[0-9a-f]{64}(\.part)?")
 _PART: Final = ".part"
@@ -73,7 +73,7 @@ class Cache:
     ) -> AsyncIterator[Mapping[str, Path]]:
         """The job's files by their names, until the block is left. Raises `RunFailed`."""
         wanted = {file.sha256: file for file in files}
-        if not all(_SHA256.fullmatch(file.sha256) and _NAME.fullmatch(file.name) for file in files):
+        if not all(_SHA256.fullmatch(file.sha256) and is_name(file.name) for file in files):
             raise RunFailed("error", "the job's input files have names or hashes that are none")
         await self._pin({sha256: file.size for sha256, file in wanted.items()})
         try:

@@ -18,12 +18,15 @@ import msgspec
 
 from pithead.agent import registration
 from pithead.agent.record import read as read_state
+from pithead.cli.files import telling
 from pithead.cli.identity import for_miner, identity, identity_options
 from pithead.cli.lists import listed, listing, page_size
-from pithead.cli.output import emit, facts, fail, json_option
+from pithead.cli.output import clean, emit, facts, fail, json_option
+from pithead.cli.progress import Steps
 from pithead.cli.screen import running
-from pithead.client import ApiError, Conflict, MinerClient
-from pithead.wire.miners import Completed, FailureKind, HeartbeatAnswer, Offer
+from pithead.client import ApiError, Conflict, MinerClient, Rest
+from pithead.client.files import Place, is_name
+from pithead.wire.miners import Assignment, Completed, FailureKind, HeartbeatAnswer, Offer
 
 _COLUMNS: Final = ("JOB ID", "MODEL", "GPU", ">PRICE", ">SECONDS", "CLIENT")
 
@@ -51,8 +54,9 @@ def _row(one: Offer) -> tuple[object, ...]:
 @click.command()
 @click.argument("job_id")
 @click.option("--input", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the job's input there.")
+@click.option("--files", "folder", type=click.Path(file_okay=False, path_type=Path), help="Put the job's files there.")
 @for_miner
-def accept(client: MinerClient, job_id: str, file: Path | None) -> None:
+def accept(client: MinerClient, job_id: str, file: Path | None, folder: Path | None) -> None:
     """Take a job, and print its input.
 
     It is yours while heartbeats renew its lease: 'pithead miner heartbeat --every 30', in another terminal. Accepting again
@@ -62,15 +66,38 @@ def accept(client: MinerClient, job_id: str, file: Path | None) -> None:
     taken = client.accept(job_id)
     if file is not None:
         file.write_bytes(bytes(taken.input))
+    if folder is not None:
+        _fetch(client, taken, folder)
 
     def show() -> None:
         click.echo(
             f"{taken.job_id} is yours for {taken.lease_expires_in:g} s, and longer with heartbeats; it pays {taken.price}.",
             err=True,
         )
+        if taken.input_files and folder is None:
+            names = ", ".join(one.name for one in taken.input_files)
+            click.echo(f"It has files ({clean(names)}): accept it again with --files FOLDER to fetch them.", err=True)
         click.echo(str(file) if file is not None else bytes(taken.input).decode())
 
     emit(taken, show)
+
+
+def _fetch(client: MinerClient, taken: Assignment, folder: Path) -> None:
+    """The job's files by their names, each of which appears whole and checked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with Steps() as steps:
+        for one in taken.input_files:
+            # It comes from elsewhere, and is about to be a part of a path.
+            if not is_name(one.name):
+                fail(f"{taken.job_id} calls a file {one.name!r}, which is no name for one; release it")
+            told = telling(steps, "fetching")
+            with Place(folder / one.name) as place:
+                rest = Rest(
+                    one.sha256, place.file, size=one.size,
+                    told=lambda position, one=one, told=told: told(one.name, position, one.size),  # type: ignore[misc]
+                )  # fmt: skip
+                client.fetch_input(taken.job_id, rest, taken.lease_token)
+                place.settle()
 
 
 @click.command()

@@ -84,12 +84,12 @@ def _by_name(words: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def telling(steps: Steps) -> Uploading:
-    """Tells how far an upload is, where it is a long one."""
+def telling(steps: Steps, what: str = "uploading") -> Uploading:
+    """Tells how far a transfer is, where it is a long one."""
 
     def told(name: str, sent: int, total: int) -> None:
         if total >= _LONG:
-            steps(f"uploading {name}", sent, total)
+            steps(f"{what} {name}", sent, total)
 
     return told
 

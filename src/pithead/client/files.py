@@ -23,6 +23,11 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PIECE: Final = 1 << 20
 
 
+def is_name(name: str) -> bool:
+    """Whether a job can call a file so: no path leads anywhere with such a name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def named(files: Files | None) -> dict[str, Path]:
     """The files by the names that the job gives them. Raises `Misused`."""
     if files is None:
@@ -30,7 +35,7 @@ def named(files: Files | None) -> dict[str, Path]:
     given = files.items() if isinstance(files, Mapping) else [(Path(path).name, path) for path in files]
     found: dict[str, Path] = {}
     for name, path in given:
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise Misused(
                 what=f"a job cannot call a file {name!r}: letters, digits, '.', '_' and '-' are names; give it another"
             )

@@ -60,6 +60,22 @@ def miner(run: Any, roomy_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
         yield client
 
 
+def test_the_files_of_a_job_are_fetched_where_it_says(
+    run: Any, miner: MinerClient, client: Client, tmp_path: Path
+) -> None:
+    data = tmp_path / "data.bin"
+    data.write_bytes(b"x" * 9_000_000)
+    job = client.submit("by-hand", {}, price="0.25", gpu_type=GPU, files={"in.bin": data}).job_id
+    taken = run("miner", "accept", job)
+    assert "It has files (in.bin): accept it again with --files FOLDER to fetch them." in taken.stderr
+    again = run("miner", "accept", job, "--files", str(tmp_path / "there"))
+    assert again.exit_code == 0, again.stderr
+    assert "fetching in.bin: 9000000 of 9000000" in again.stderr
+    assert [(file.name, file.stat().st_size) for file in (tmp_path / "there").iterdir()] == [("in.bin", 9_000_000)]
+    assert run("miner", "release", job).exit_code == 0
+    client.cancel(job)
+
+
 def test_a_job_by_hand_from_the_list_to_the_pay(
     run: Any, refused: Any, miner: MinerClient, client: Client, tmp_path: Path
 ) -> None:
