@@ -165,3 +165,16 @@ async def test_a_browser_at_the_front_door_is_led_to_the_dashboard(world: World)
     answer = await world.http.get("/", headers={"Accept": "text/html,*/*"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard")
     assert (await world.http.get("/")).json()["name"] == "pithead"
+
+
+async def test_requests_are_logged_as_those_of_the_api_and_no_key_is_among_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with run_world(tmp_path, Clock(), log_requests=True) as world:
+        visitor = Visitor(world.http)
+        with caplog.at_level("INFO", "pithead.requests"):
+            await visitor.sign_in("key_operator")
+            await visitor.get("/dashboard/miners")
+    assert "GET /dashboard/miners by operator: 200" in caplog.text
+    assert "key_operator" not in caplog.text
+    assert visitor.cookies["pithead_session"] not in caplog.text

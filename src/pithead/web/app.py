@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pithead.exchange.sessions import name_of
 from pithead.http.api import Services, problem_of
 from pithead.http.limits import Counts, Rule
-from pithead.http.middleware import RequestId
+from pithead.http.middleware import RequestId, RequestLog
 from pithead.http.problems import HttpProblem
 from pithead.settings import Settings
 from pithead.store.errors import StoreError
@@ -55,7 +55,10 @@ class Dashboard:
             return static.answer(request)
 
         router = Router([Route(BASE + "{file:path}", file), *routes], redirect_slashes=False)
-        self._own: ASGIApp = RequestId(_Guarded(web, router))
+        own: ASGIApp = _Guarded(web, router)
+        if settings.log_requests or settings.log_level == "debug":
+            own = RequestLog(own)
+        self._own: ASGIApp = RequestId(own)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -135,6 +138,7 @@ async def _visit(web: Web, request: Request) -> Visit:
 async def _answer(web: Web, page: Page, request: Request) -> Response:
     token = request.cookies.get(SESSION)
     principal = await principal_of(web.services.coordinator, name_of(token)) if token else None
+    request.scope["state"]["principal"] = principal
     visit = Visit(web, request, principal, token if principal else None)
     if page.audience:
         if principal is None:

@@ -5,17 +5,20 @@ from typing import Any, Final
 import msgspec
 from starlette.responses import Response
 
-from pithead.exchange import jobs, ledger, miners
+from pithead.exchange import jobs, ledger, miners, pages
 from pithead.exchange.ports import JobFilter, Tx
 from pithead.http import shapes
 from pithead.http.api import perform
 from pithead.settings import SECRETS, URLS, Settings, options, value_of, without_password
 from pithead.web.operator import ROWS
+from pithead.web.pictures import columns
 from pithead.web.plots import plots
 from pithead.web.visits import Visit
 
 #: Entries of a list within a page about something else.
 SHORT: Final = 12
+#: Days of earnings that are drawn.
+DAYS: Final = 30
 #: Seconds of telemetry that are plotted, and samples at the most.
 _SPAN, _SAMPLES = 6 * 3600.0, 360
 
@@ -32,12 +35,14 @@ async def miner(visit: Visit) -> Response:
             "record": found,
             "balance": tx.balance(found.seq),
             "held": [shapes.job_view(tx, job) for job in tx.held_jobs(found.seq)[:SHORT]],
+            "by_day": pages.sums(tx, found.seq, "taken", now, DAYS)[0],
             "paid": ledger.statement(tx, found.seq, None, SHORT).lines,
             "plots": plots([(at, msgspec.json.decode(body)) for at, body in samples]),
         }
 
     values = await visit.exchange.read(read)
     values["why"] = await perform(visit.web.services, "why_miner", visit.caller, path={"miner_id": miner_id})
+    values["chart"] = columns(values["by_day"])
     return visit.page("miner.html", values | {"live": f"miner:{miner_id}"})
 
 

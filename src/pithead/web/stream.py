@@ -1,7 +1,7 @@
 """Pages that change while one looks at them: a stream of server-sent events says when, and the page asks for itself again.
 
 What happened is heard in memory (`exchange.live`); a stream asks the database nothing but once, whose it is. However much
-happens, it says so once a second at the most.
+happens, it says so once in a second or two at the most.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from pithead.http.sse import PING, PING_EVERY, Events
 from pithead.web.passing import Passed
 from pithead.web.visits import Visit
 
-#: Seconds between two messages of one stream.
-PACE: Final = 1.0
+#: Seconds between two messages of one stream: about a job, and about all that happens to an account.
+PACE, SLOWLY = 1.0, 2.0
 _CHANGE: Final = b"event: change\ndata:\n\n"
 #: On which the page does not come back.
 _END: Final = b"event: end\ndata:\n\n"
@@ -79,5 +79,5 @@ async def _of_account(live: Live, account: int | None, allowed: Callable[[], Awa
                     await feed.next(0)
                 yield _CHANGE if happened or feed.cut_off else PING
                 # What happens from here on waits in the feed: the page may have been read before it.
-                await asyncio.sleep(PACE if happened else 0)
+                await asyncio.sleep(SLOWLY if happened else 0)
     yield _END
