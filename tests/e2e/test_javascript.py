@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from pithead.http.openapi import document
 ROOT: Final = Path(__file__).parents[2]
 SDK: Final = ROOT / "sdk" / "js"
 #: Seconds; npm has packages to fetch the first time.
-PATIENCE: Final = 240.0
+PATIENCE: Final = 120.0
 MODEL: Final = "smollm2-135m-instruct"
 
 
@@ -117,6 +118,42 @@ def test_what_its_page_shows_is_run_as_it_stands(package: Path, url: str, key: s
         [f"{n} {word} completed 21" for n, word in enumerate(("one", "two", "three"))],
         ["4 completed"],
     ]
+
+
+def test_it_works_in_a_browser(package: Path, url: str, key: str) -> None:
+    """As modules, on a page of the coordinator's own origin: submit, follow, fetch and check."""
+    from playwright.sync_api import Route, sync_playwright
+
+    def serve_module(route: Route) -> None:
+        name = route.request.url.rpartition("/sdk/")[2]
+        file = (
+            package / "node_modules/openapi-fetch/dist/index.mjs"
+            if name == "openapi-fetch"
+            else package / "dist" / name
+        )
+        text = file.read_text(encoding="utf-8").replace('from "openapi-fetch"', 'from "./openapi-fetch"')
+        route.fulfill(body=text, content_type="text/javascript")
+
+    program = """async ([key]) => {
+        const { Pithead } = await import("/sdk/index.js");
+        const exchange = new Pithead({ url: location.origin, key });
+        const request = { model: "smollm2-135m-instruct", input: {}, price: 0.01, estimated_time: 1 };
+        const { job_id } = await exchange.submit(request);
+        let last;
+        for await (const event of exchange.events(job_id)) last = event;
+        const wrong = await new Pithead({ url: location.origin, key: "key_x" }).me().catch((error) => error.name);
+        return [last.data.status, await exchange.text(job_id), (await exchange.me()).balance, wrong];
+    }"""
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync"]  # fmt: skip
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        page = browser.new_page()
+        page.route("**/sdk/**", serve_module)
+        page.goto(f"{url}/openapi.json")
+        said = page.evaluate(program, [key])
+        browser.close()
+    assert said == ["completed", "Red, yellow and blue.", 0.99, "Unauthorized"]
 
 
 def test_the_lock_names_no_registry() -> None:

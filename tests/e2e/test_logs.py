@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,7 @@ def test_no_key_and_no_prompt_is_ever_logged(tmp_path: Path) -> None:
             call("POST", "/v1/jobs", client["api_key"], 400, content=f'{{"key": "{client["api_key"]}"')
             rotated = call("POST", f"/v1/admin/accounts/{client['client_id']}/keys", OPERATOR, 201, json={})
             secrets.add(rotated["api_key"])
+            secrets |= _signed_in(http, rotated["api_key"])
             call("GET", "/metrics", "scrape-with-this-one", 200)
             call("GET", "/v1/jobs", rotated["api_key"], 200, headers={"X-Request-Id": "mine-1"})
             assert answered["mine-1"] == 200
@@ -84,6 +86,19 @@ def test_no_key_and_no_prompt_is_ever_logged(tmp_path: Path) -> None:
     assert [secret for secret in secrets if secret in written] == []
     # They were not even there to be blotted out.
     assert "…" not in written
+
+
+def _signed_in(http: httpx.Client, key: str) -> set[str]:
+    """What a browser has that signed in to the dashboard: its session, and what its forms bring along."""
+    page = http.get("/dashboard/sign-in")
+    csrf = re.findall(r'name="csrf" value="([^"]+)"', page.text)[0]
+    signed = http.post("/dashboard/sign-in", data={"csrf": csrf, "next": "/dashboard", "key": key})
+    assert signed.status_code == 303, signed.text
+    assert http.get("/dashboard").is_success
+    cookies = set(http.cookies.values())
+    http.cookies.clear()
+    assert cookies
+    return cookies | {csrf}
 
 
 def _agent(url: str, miner: dict[str, str], folder: Path) -> str:

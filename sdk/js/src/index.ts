@@ -63,12 +63,11 @@ export interface EventsOptions {
   signal?: AbortSignal;
 }
 
-/** An event of a job: `job` with the job as it stands, or `output` with a piece of what its attempt brings forth. */
-export interface JobEvent {
-  id: string;
-  event: string;
-  data: unknown;
-}
+/** What an attempt brings forth, a piece at a time; with another `attempt` than before, what came before is void. */
+export type Output = Schemas["OutputPiece"];
+
+/** An event of a job: the job as it stands, or a piece of what its attempt brings forth. `id` is where to go on from. */
+export type JobEvent = { id: string; event: "job"; data: Job } | { id: string; event: "output"; data: Output };
 
 const FINISHED: ReadonlySet<Status> = new Set<Status>(["completed", "failed", "cancelled", "expired"]);
 /** Seconds that a poll is held: it is answered early only when the job is finished. */
@@ -218,7 +217,7 @@ export class Pithead {
 
   /**
    * What happens to a job, as it happens, until it is finished; a connection that breaks off is taken up where it was.
-   * `data` of a `job` event is the job.
+   * Events of kinds that this client does not know are passed over.
    */
   async *events(jobId: string, options: EventsOptions = {}): AsyncGenerator<JobEvent> {
     let last = options.lastEventId;
@@ -231,17 +230,19 @@ export class Pithead {
         throw new BadAnswer(`${response.url} does not answer with events`);
       }
       try {
-        for await (const event of parse(response.body)) {
+        for await (const event of parse(response.body, options.signal)) {
           fruitless = 0;
           last = event.id || last;
-          const data: unknown = decoded(event);
-          yield { id: event.id, event: event.event, data };
-          if (event.event === "job" && isFinished(data as Job)) return;
+          if (event.event !== "job" && event.event !== "output") continue;
+          const told = { id: event.id, event: event.event, data: decoded(event) } as JobEvent;
+          yield told;
+          if (told.event === "job" && isFinished(told.data)) return;
         }
       } catch (error) {
         if (error instanceof PitheadError || options.signal?.aborted) throw error;
         if (fruitless >= 5) throw new Unreachable(`the events of ${jobId} keep breaking off`, { cause: error });
       }
+      options.signal?.throwIfAborted();
       await sleep(PAUSE * Math.min(fruitless, 5), options.signal);
     }
   }

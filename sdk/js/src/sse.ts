@@ -6,9 +6,14 @@ export interface ServerSentEvent {
   data: string;
 }
 
-/** The events of a body, as they come. */
-export async function* parse(body: ReadableStream<Uint8Array>): AsyncGenerator<ServerSentEvent> {
+/** The events of a body, as they come; with a `signal`, until that. */
+export async function* parse(
+  body: ReadableStream<Uint8Array>,
+  signal?: AbortSignal,
+): AsyncGenerator<ServerSentEvent> {
   const reader = body.getReader();
+  const stop = () => void reader.cancel(signal?.reason).catch(() => undefined);
+  signal?.addEventListener("abort", stop, { once: true });
   const decoder = new TextDecoder();
   let text = "";
   let id = "";
@@ -38,6 +43,7 @@ export async function* parse(body: ReadableStream<Uint8Array>): AsyncGenerator<S
       if (done) return;
     }
   } finally {
+    signal?.removeEventListener("abort", stop);
     await reader.cancel().catch(() => undefined);
   }
 }

@@ -49,16 +49,23 @@ async function once(
   seconds: number,
 ): Promise<{ outcome: Response | unknown; limited: boolean }> {
   const limit = new AbortController();
+  let limited = false;
   const stop = () => limit.abort(request.signal.reason);
-  const timer = setTimeout(() => limit.abort(), seconds * 1000);
+  const timer = setTimeout(() => {
+    limited = true;
+    limit.abort();
+  }, seconds * 1000);
+  // Not left to `fetch` alone: a platform may lose the way from one signal to the next when it collects garbage.
+  const stopped = new Promise<never>((_, reject) => {
+    limit.signal.addEventListener("abort", () => reject(limit.signal.reason), { once: true });
+  });
+  stopped.catch(() => undefined);
   request.signal.addEventListener("abort", stop, { once: true });
   if (request.signal.aborted) stop();
-  let limited = false;
   try {
-    // The caller's own signal goes on to hold while the body is read; the timer is for the head alone.
-    return { outcome: await fetch(new Request(request, { signal: limit.signal })), limited };
+    // The timer is for the head of the answer; the caller's signal goes on to hold while the body is read.
+    return { outcome: await Promise.race([fetch(request, { signal: limit.signal }), stopped]), limited };
   } catch (error) {
-    limited = limit.signal.aborted && !request.signal.aborted;
     return { outcome: error, limited };
   } finally {
     clearTimeout(timer);

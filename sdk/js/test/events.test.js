@@ -50,6 +50,11 @@ test("lines may end anyhow, and chunks anywhere", async () => {
   }
 });
 
+test("what it does not know is passed over", async () => {
+  const { lab } = answering(new Response(body(["event: weather\ndata: rain\n\n", told("1", "failed")]), streaming));
+  assert.deepEqual((await all(lab.events("job_1"))).map((event) => event.event), ["job"]);
+});
+
 test("an event that is not JSON is nothing of ours", async () => {
   const { lab } = answering(new Response(body(["event: job\ndata: <html>\n\n"]), streaming));
   await assert.rejects(all(lab.events("job_1")), BadAnswer);
