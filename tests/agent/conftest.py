@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from tests.agent import podman
 from tests.agent.rig import Line, Rig, Time
 from tests.http.exchange import run_world
 
-#: What needs a container engine that works; where there is none, `test_containers.py` tests what one would be told.
-collect_ignore = [] if podman.works() else ["test_container_escape.py"]
+#: What needs a container engine that works, or PyTorch; where there is none, `test_containers.py` and `test_transformers.py`
+#: test what these would be told.
+collect_ignore = [
+    *([] if podman.works() else ["test_container_escape.py"]),
+    *([] if find_spec("torch") and find_spec("transformers") else ["test_pipelines.py"]),
+]
 #: Seconds – real ones – that a test of the agent may take.
 PATIENCE = 30.0
 

@@ -187,6 +187,15 @@ def test_what_images_are_made_of_is_what_is_tested() -> None:
         assert missing == set(), f"{name}: make lock-images"
 
 
+def test_what_pipelines_are_tested_with_changes_nothing_else() -> None:
+    """It is installed into the same place."""
+    whole = {pin.partition("==")[0]: pin for pin in _locked("all.txt")}
+    part = _locked("transformers.txt")
+    assert not {pin for pin in part if whole.get(pin.partition("==")[0], pin) != pin}, "make lock"
+    assert "torch" not in whole, "which build is right depends on the machine"
+    assert len(_locked("torch.txt")) == 1
+
+
 def _locked(name: str) -> dict[str, frozenset[str]]:
     """The hashes of each pin; what it depends on, such as the system, aside."""
     text = (ROOT / "requirements" / name).read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from pithead.agent.containers import engine as engines
@@ -17,6 +18,7 @@ from pithead.agent.runners.command import PREFIX
 from pithead.agent.runners.config import Config
 from pithead.agent.runners.container import PREFIX as CONTAINER
 from pithead.agent.runners.openai import OpenAI, Unanswered
+from pithead.agent.runners.transformers import PREFIX as PIPELINE
 from pithead.agent.sandbox import Sandbox, Unavailable
 
 #: What keeps a sandbox from being made, and what to do: a word of the reason, and the remedy.
@@ -58,6 +60,9 @@ async def checkup(
     if "container" in taken:
         async for finding in _containers(config, owner, there):
             yield finding
+    if "transformers" in taken:
+        yield _transformers()
+        there.update(PIPELINE + name for name in config.transformers)
     for name in config.plugin:
         if name in taken:
             yield _plugin(name, config, there)
@@ -101,8 +106,6 @@ def _llama(models_dir: Path, there: set[str], *, alone: bool) -> Iterator[Findin
             name="runner llama", grade=grade, found="xllamacpp is not installed", do="pip install 'pithead[llama]'"
         )
     else:
-        from importlib.metadata import version
-
         yield Finding(name="runner llama", grade="ok", found=f"xllamacpp {version('xllamacpp')}")
     found = catalogue(models_dir)
     there.update(found)
@@ -147,6 +150,16 @@ async def _containers(config: Config, owner: Owner, there: set[str]) -> AsyncIte
             yield Finding(name=title, grade="fault", found=f"its image is not here: {error}", do=do)
         else:
             yield Finding(name=title, grade="ok", found=image.image)
+
+
+def _transformers() -> Finding:
+    # Found, not imported: that takes seconds.
+    missing = [package for package in ("transformers", "torch") if importlib.util.find_spec(package) is None]
+    if missing:
+        found, do = f"{' and '.join(missing)} not installed", "pip install 'pithead[transformers]'"
+        return Finding(name="runner transformers", grade="fault", found=found, do=do)
+    found = ", ".join(f"{package} {version(package)}" for package in ("transformers", "torch"))
+    return Finding(name="runner transformers", grade="ok", found=found)
 
 
 def _plugin(name: str, config: Config, there: set[str]) -> Finding:

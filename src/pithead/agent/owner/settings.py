@@ -88,7 +88,7 @@ class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     kinds: Annotated[
         list[Name] | None,
         _about(
-            "Kinds of jobs to take, by their runners: `llama`, `openai`, `command`, `container`, or a plug-in's name; not set: all."
+            "Kinds of jobs to take, by their runners: `llama`, `openai`, `command`, `container`, `transformers`, or a plug-in's name; not set: all."
         ),
     ] = None
     images: Annotated[

@@ -10,6 +10,10 @@ command = ["/usr/bin/wc", "-w"]
 [container.upscale]
 image = "example.org/upscale@sha256:0123…"
 
+[transformers.moods]
+path = "/models/moods"
+task = "text-classification"
+
 [plugin.whisper]          # of a package that offers "whisper" as an entry point of the group pithead.runners
 device = "cuda:0"         # whatever that runner takes
 ```
@@ -23,6 +27,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +41,7 @@ from pithead.agent.runners.container import PREFIX as CONTAINER
 from pithead.agent.runners.container import Image, Images
 from pithead.agent.runners.dispatch import Dispatcher
 from pithead.agent.runners.openai import OpenAI, Server
+from pithead.agent.runners.transformers import Pipeline, Transformers
 from pithead.agent.sandbox import Sandbox, Unavailable
 
 log = logging.getLogger(__name__)
@@ -51,6 +57,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     openai: dict[str, Server] = {}
     command: dict[str, Command] = {}
     container: dict[str, Image] = {}
+    transformers: dict[str, Pipeline] = {}
     #: The program that runs containers; empty: the first of podman and docker that is there.
     engine: str = ""
     plugin: dict[str, dict[str, Any]] = {}
@@ -68,13 +75,17 @@ def load(file: Path) -> Config:
         return Config()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise Unusable(f"{file} cannot be used: {error}; mend it there") from None
-    for name in (*config.openai, *config.command, *config.container, *config.plugin):
+    for name in (*config.openai, *config.command, *config.container, *config.transformers, *config.plugin):
         if not _NAME.fullmatch(name):
             raise Unusable(f"{file}: {name!r} is no name; use small letters, digits, '.', '_' and '-'")
     for name, command in config.command.items():
         for path in (command.command[0], *command.read, *command.devices):
             if not Path(path).is_absolute() or not Path(path).exists():
                 raise Unusable(f"{file}: command.{name}: {path} is not there; name files from the root on")
+    for name, pipeline in config.transformers.items():
+        if not Path(pipeline.path).is_absolute() or not (Path(pipeline.path) / "config.json").is_file():
+            said = f"{file}: transformers.{name}: {pipeline.path} is no folder with a model (a config.json)"
+            raise Unusable(f"{said}; name it from the root on")
     return config
 
 
@@ -109,6 +120,11 @@ async def assemble(
             runners.append(("container", Images(config.container, containers)))
         except engines.Unavailable as error:
             log.warning("no containers are offered: %s", error)
+    if config.transformers:
+        if find_spec("transformers") and find_spec("torch"):
+            runners.append(("transformers", Transformers(config.transformers)))
+        else:
+            log.warning("no pipelines are offered: transformers is not installed; pip install 'pithead[transformers]'")
     runners += ((name, plugin(name, settings)) for name, settings in config.plugin.items())
     return Dispatcher(runners, {CONTAINER + name: image.digest for name, image in config.container.items()})
 
@@ -116,7 +132,12 @@ async def assemble(
 def kinds(config: Config) -> set[str]:
     """The kinds of jobs that this machine is set up for."""
     named: dict[str, Mapping[str, Any]]
-    named = {"openai": config.openai, "command": config.command, "container": config.container}
+    named = {
+        "openai": config.openai,
+        "command": config.command,
+        "container": config.container,
+        "transformers": config.transformers,
+    }
     return {"llama", *(kind for kind, table in named.items() if table), *config.plugin}
 
 
