@@ -43,8 +43,12 @@ def front(tmp_path: Path, default_url: str) -> Iterator[httpx.Client]:
     with subprocess.Popen(line, env=given, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
-            # Its log ends where it fails to start.
-            assert any("serving initial configuration" in said for said in process.stderr)
+            # Its certificate may come before or after it serves. Its log ends where it fails to start.
+            awaited = {"serving initial configuration", "certificate obtained successfully"}
+            while awaited:
+                said = process.stderr.readline()
+                assert said, f"it ended without: {awaited}"
+                awaited -= {words for words in awaited if words in said}
             reader = threading.Thread(target=process.stderr.read)
             reader.start()
             root = tmp_path / "caddy" / "pki" / "authorities" / "local" / "root.crt"
