@@ -251,6 +251,17 @@ def test_credit_that_runs_out_is_said_and_gone_on_from(mapping: Mapping, client:
     assert [one["line"] for one in mapping.results()] == [1, 2, 3]
 
 
+def test_many_that_cannot_be_paid_are_one_line(mapping: Mapping, client: Client) -> None:
+    mapping.write(*({"input": ask(f"question {number}"), "price": 0.1} for number in range(40)))
+    done = mapping()
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("jobs: ")]
+    [line] = lines
+    assert "not enough credit" in line
+    assert "of 40 done; mend that" in line
+    assert len(list(client.iter_jobs())) == 10
+
+
 @pytest.mark.parametrize(
     ("text", "more", "says"),
     [

@@ -279,7 +279,8 @@ async def _run(client: AsyncClient, work: Work, files: Files, in_flight: int, to
     finally:
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        # Those too that failed beside the first: nobody else asks for their outcomes.
+        await asyncio.gather(*queue, return_exceptions=True)
 
 
 async def _one(client: AsyncClient, turn: asyncio.Semaphore, files: Files, line: Line) -> bytes:
