@@ -20,7 +20,7 @@ from pithead.cli.main import SECTIONS, cli
 from pithead.core.jobs import HELD, TRANSITIONS, Event, State
 from pithead.http.openapi import statuses
 from pithead.settings import Option, options
-from pithead.wire import admin, base, events, jobs, ledger, miners, payouts, why
+from pithead.wire import admin, base, events, jobs, ledger, miners, payouts, webhooks, why
 from pithead.wire.endpoints import ENDPOINTS, Endpoint
 
 DOCS: Final = Path(__file__).parent
@@ -188,7 +188,7 @@ def http() -> str:
         parts.append(_table(("call", "what for", "body", "answer", "errors"), map(_row, mine)))
         if notes := [note for endpoint in mine for note in _notes(endpoint)]:
             parts.append("\n".join(notes))
-    modules = (miners, jobs, why, admin, ledger, payouts, base, events)
+    modules = (miners, jobs, why, admin, ledger, payouts, base, events, webhooks)
     parts += [
         "## Shapes",
         "A request may leave out a field that has a default; `UNSET` means that what is there stays. An answer has all of "

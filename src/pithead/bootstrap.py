@@ -11,6 +11,7 @@ from typing import IO, Final
 
 from starlette.types import ASGIApp
 
+from pithead.core import webhooks
 from pithead.core.errors import Invalid
 from pithead.core.leases import Policy
 from pithead.core.money import micros
@@ -18,6 +19,7 @@ from pithead.exchange import accounts
 from pithead.exchange.blobs import BlobError, Blobs
 from pithead.exchange.collector import Collector
 from pithead.exchange.coordinator import Coordinator
+from pithead.exchange.courier import Courier
 from pithead.exchange.ids import digest, new_key
 from pithead.exchange.ports import Tx
 from pithead.exchange.retention import Retention
@@ -27,6 +29,7 @@ from pithead.http.app import build
 from pithead.http.health import Door
 from pithead.http.limits import Limiter, SharedLimiter, redis_storage
 from pithead.http.metrics import Metrics
+from pithead.http.outgoing import Guard, Network, Outgoing, networks
 from pithead.settings import Settings, SettingsError
 from pithead.store.cipher import check
 from pithead.store.clock import DatabaseClock
@@ -42,6 +45,7 @@ from pithead.store.sealed import SealedBlobs
 from pithead.store.shared import Shared
 from pithead.store.signing import ReceiptSigner
 from pithead.store.sqlite import SqliteStore
+from pithead.store.vault import Vault
 from pithead.web.app import Dashboard
 
 _log = logging.getLogger("pithead")
@@ -119,6 +123,16 @@ def limiter_of(settings: Settings) -> Limiter | SharedLimiter:
     if not settings.database:
         raise SettingsError("rate_limits.storage is database, and the setting database is empty; set it, or leave both")
     return SharedLimiter(RateStorage(settings.database))
+
+
+def _allowed(settings: Settings) -> tuple[Network, ...]:
+    given = settings.webhooks.allowed_networks
+    try:
+        return networks(given)
+    except ValueError as error:
+        raise SettingsError(
+            f"webhooks.allowed_networks is {given!r}: {error}; write networks like 10.1.0.0/16, separated by commas"
+        ) from None
 
 
 def _minimum(value: float) -> int:
@@ -199,8 +213,13 @@ class Application:
             http.max_result_bytes,
             http.upload_silence,
             settings.files.max_bytes,
+            Guard(_allowed(settings)),
+            Vault(None if self._key is None else self._keyring),
             tracing=settings.tracing,
         )
+        hooks = settings.webhooks
+        policy = webhooks.Policy(hooks.give_up_after, hooks.disable_after, hooks.keep_log)
+        self.courier = Courier(self.coordinator, Outgoing(services.guard).send, services.vault, policy)
         metrics = Metrics(self.coordinator, settings.metrics.token, "postgresql" if settings.database else "sqlite")
         self._app: ASGIApp = build(
             services,
@@ -215,6 +234,7 @@ class Application:
         #: What a server serves: the door, which opens once the application runs.
         self.asgi = door or Door()
         self._care: asyncio.Task[None] | None = None
+        self._sending: asyncio.Task[None] | None = None
         #: When it last said that it is up, by the monotonic clock.
         self._alive_said = float("-inf")
         #: When it last looked for blobs that nobody needs, likewise.
@@ -247,6 +267,7 @@ class Application:
             self.asgi.open(self._app, lambda: coordinator.peek(lambda tx: tx.alive_at()))
             if care:
                 self._care = asyncio.create_task(self._keep_care(), name="care")
+                self._sending = asyncio.create_task(self.courier.run(), name="courier")
             yield self
         finally:
             self.asgi.drain()
@@ -255,6 +276,9 @@ class Application:
                 self._care.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._care
+            if self._sending is not None:
+                self._sending.cancel()
+                await asyncio.wait([self._sending])
             await self.collector.close()
             try:
                 await asyncio.shield(self.coordinator.write_down(everything=True))
@@ -323,6 +347,7 @@ class Application:
                 await self.coordinator.say_alive()
                 await self.coordinator.pay_out()
                 await self.retention.turn()
+                await self.courier.prune()
                 self._alive_said = time.monotonic()
                 if self._trouble:
                     self._trouble = False

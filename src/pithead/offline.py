@@ -22,6 +22,7 @@ from pithead.store.reseal import reseal
 from pithead.store.sealed import SUFFIX, SealedBlobs
 from pithead.store.signing import read_key, write_key
 from pithead.store.sqlite import SqliteStore
+from pithead.store.vault import Vault, reseal_secrets
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -83,6 +84,7 @@ def encrypt(settings: Settings, teller: Teller, *, keep_old: bool = False) -> Do
             pem = read_key(settings.folder, keyring)
             if pem is not None:
                 write_key(settings.folder, keyring, pem)
+            names.reseal_secrets(Vault(None), Vault(keyring))
             results = _reseal(settings, keyring, names, teller, to_sealed=True)
             named, sealed = names.count()
     return Done(str(path or ""), rewritten, results, named - sealed, settings.db_encryption_enabled)
@@ -109,6 +111,7 @@ def decrypt(settings: Settings, teller: Teller, *, keep_old: bool = False, give_
                 pem = read_key(settings.folder, keyring)
                 if pem is not None:
                     write_key(settings.folder, None, pem)
+                names.reseal_secrets(Vault(keyring), Vault(None))
                 names.forget_keys()
         if path is not None:
             rewritten = convert(path, key, None, now=time.time(), tell=teller.step, keep=keep_old)
@@ -179,6 +182,10 @@ class _Names:
     def count(self) -> tuple[int, int]:
         """How many blobs are named, and how many of those are sealed."""
         return self._store.write(lambda tx: tx.count_blobs(SUFFIX))
+
+    def reseal_secrets(self, before: Vault, after: Vault) -> None:
+        """Keep the secrets of webhooks as the other vault does."""
+        self._store.write(lambda tx: reseal_secrets(tx, before, after))
 
     def forget_keys(self) -> None:
         """Nothing is sealed any more."""

@@ -133,6 +133,27 @@ class Payouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "off"
 
 
+class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Telling accounts, at URLs of theirs, what happens."""
+
+    allowed_networks: Annotated[
+        str,
+        _about(
+            "Networks, separated by commas, that webhooks may point into though they are not public, and with `http://` too, "
+            "e.g. `10.1.0.0/16`. Empty: public addresses only, and `https://` only."
+        ),
+    ] = ""
+    give_up_after: Annotated[
+        float, _about("Seconds for which a message that is not taken is sent again.", gt=0, le=_YEAR)
+    ] = 259_200.0
+    disable_after: Annotated[
+        float, _about("Seconds of nothing but failures after which a webhook is disabled.", gt=0, le=_YEAR)
+    ] = 432_000.0
+    keep_log: Annotated[
+        float, _about("Seconds for which it can be seen what was sent, and be sent again.", gt=0, le=_YEAR)
+    ] = 2_592_000.0
+
+
 class Http(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP server."""
 
@@ -282,6 +303,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     payouts: Payouts = Payouts()
     retention: Retention = Retention()
     http: Http = Http()
+    webhooks: Webhooks = Webhooks()
     metrics: Metrics = Metrics()
     dashboard: Dashboard = Dashboard()
     results: Results = Results()

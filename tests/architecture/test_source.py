@@ -14,6 +14,7 @@ from tests.architecture.source import ROOT, modules
 SAID_ELSEWHERE: Final = {
     "client/calls.py": "each builds the call of its name in wire.endpoints, which has its summary",
     "client/operator_calls.py": "likewise",
+    "client/webhook_calls.py": "likewise",
 }
 
 

@@ -20,6 +20,7 @@ SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "With work to be done": {
         "job": ("pithead.cli.job:job", "Submit jobs, wait for them, fetch results."),
         "file": ("pithead.cli.files:file", "Files for jobs: upload, list, fetch, delete."),
+        "webhook": ("pithead.cli.webhook:webhook", "Be told at a URL of yours of what happens."),
         "account": ("pithead.cli.account:account", "Your balance, and every posting behind it."),
     },
     "With a machine to offer": {

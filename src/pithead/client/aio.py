@@ -23,6 +23,7 @@ from pithead.client.follow import AccountNews, JobNews
 from pithead.client.mapping import Ahead, Mapped
 from pithead.client.results import Part
 from pithead.client.watch import Watch
+from pithead.client.webhooks_aio import AsyncHooks
 from pithead.wire.events import OutputPiece
 from pithead.wire.jobs import (
     ClientView,
@@ -71,7 +72,7 @@ async def pages(fetch: Callable[[str | None], Awaitable[P]]) -> AsyncIterator[P]
         yield page
 
 
-class Keyed(AsyncDriver):
+class Keyed(AsyncHooks):
     """A driver whose URL and key default to `PITHEAD_URL` and `PITHEAD_KEY`."""
 
     def __init__(
@@ -265,7 +266,7 @@ class AsyncClient(AsyncFileCalls, Keyed):
                 yield entry
 
 
-class AsyncMinerClient(AsyncDriver):
+class AsyncMinerClient(AsyncHooks):
     """A miner's side of the exchange. `retry_for`: as for `Client`; an agent with a loop of its own may set 0."""
 
     def __init__(

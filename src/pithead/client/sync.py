@@ -22,6 +22,7 @@ from pithead.client.follow import AccountNews, JobNews
 from pithead.client.mapping import Ahead, Mapped
 from pithead.client.results import Part
 from pithead.client.watch import Watch
+from pithead.client.webhooks import Hooks
 from pithead.wire.events import OutputPiece
 from pithead.wire.jobs import (
     ClientView,
@@ -70,7 +71,7 @@ def pages(fetch: Callable[[str | None], P]) -> Iterator[P]:
         yield page
 
 
-class Keyed(SyncDriver):
+class Keyed(Hooks):
     """A driver whose URL and key default to `PITHEAD_URL` and `PITHEAD_KEY`."""
 
     def __init__(
@@ -256,7 +257,7 @@ class Client(FileCalls, Keyed):
             yield from page.entries
 
 
-class MinerClient(SyncDriver):
+class MinerClient(Hooks):
     """A miner's side of the exchange. `retry_for`: as for `Client`; an agent with a loop of its own may set 0."""
 
     def __init__(

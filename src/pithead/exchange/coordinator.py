@@ -15,11 +15,11 @@ from pithead.core import matching
 from pithead.core.board import Board, Kind
 from pithead.core.jobs import Job, State, is_finished
 from pithead.core.miners import Miner
-from pithead.exchange import jobs, miners, payouts, presence, upkeep
-from pithead.exchange.events import Event, Heard, JobChanged, KeysChanged
+from pithead.exchange import jobs, miners, payouts, presence, upkeep, webhooks
+from pithead.exchange.events import Event, Heard, HooksChanged, JobChanged, KeysChanged
 from pithead.exchange.fleet import Fleet
 from pithead.exchange.ids import digest
-from pithead.exchange.live import Live
+from pithead.exchange.live import Bell, Live
 from pithead.exchange.miners import Beat
 from pithead.exchange.newest import Newest
 from pithead.exchange.ports import Signer, Tx
@@ -82,6 +82,9 @@ class Coordinator:
         self.tally = Tally()
         #: What happens, for those who watch.
         self.live = Live(clock)
+        #: The accounts that have webhooks, and what rings when there may be something to send.
+        self.hooked: set[int] = set()
+        self.outbox = Bell()
         self._keys = Keys()
         self._client_ids: dict[int, str] = {}
         self._job_waiters: dict[str, set[asyncio.Future[None]]] = {}
@@ -114,9 +117,10 @@ class Coordinator:
         self._gap, self._meanwhile = False, self._meanwhile or []
         try:
             now, board = self._clock(), Board()
-            kinds, resting, newest = await self.read(
-                lambda tx: (tx.queued_kinds(now), tx.queued_resting(now), tx.newest_job())
+            kinds, resting, newest, hooked = await self.read(
+                lambda tx: (tx.queued_kinds(now), tx.queued_resting(now), tx.newest_job(), tx.hooked_accounts())
             )
+            self.hooked = set(hooked)
             for kind, count in kinds:
                 board.expect(kind, count)
             for job in resting:
@@ -142,7 +146,17 @@ class Coordinator:
 
     def run(self, operation: Callable[[Tx, float], T]) -> Awaitable[T]:
         """Run an operation; its outcome once it is durable. The time is that of its execution."""
+        if self.hooked:
+            return self._database.run(lambda tx: self._told(tx, operation))
         return self._database.run(lambda tx: operation(tx, self._clock()))
+
+    def _told(self, tx: Tx, operation: Callable[[Tx, float], T]) -> T:
+        """Run the operation, and write down in the same transaction what webhooks are to be told of it."""
+        now = self._clock()
+        outcome = operation(tx, now)
+        if tx.events:
+            webhooks.record(tx, now, self.hooked)
+        return outcome
 
     def peek(self, read: Callable[[Tx], T]) -> Awaitable[T]:
         """A short read of what is committed."""
@@ -166,6 +180,8 @@ class Coordinator:
         self.fleet.note(events)
         if self.live.watched:
             self.live.take(events)
+        if self.hooked:
+            self.outbox.ring()
         for event in events:
             match event:
                 case JobChanged(before, after):
@@ -175,6 +191,8 @@ class Coordinator:
                         self._job_changed(before, after, now)
                 case KeysChanged(owner):
                     self._keys.forget(owner)
+                case HooksChanged(account, active):
+                    self._hook(account, active)
                 case _:
                     pass
         self._feed_if_hungry()
@@ -186,9 +204,14 @@ class Coordinator:
             self._hear(job, now, job.seq in heard.left)
         for owner in heard.keys:
             self._keys.forget(owner)
+        for account, active in heard.hooked:
+            self._hook(account, active)
         if self.live.watched:
             self.live.hear(heard.jobs, heard.miners, heard.payouts)
         self._feed_if_hungry()
+
+    def _hook(self, account: int, active: bool) -> None:
+        (self.hooked.add if active else self.hooked.discard)(account)
 
     def on_gap(self) -> None:
         """Something may have happened unheard: nothing that is kept in memory is to be believed."""

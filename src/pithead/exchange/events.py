@@ -7,6 +7,7 @@ import msgspec
 
 from pithead.core.jobs import Job, State, is_held
 from pithead.core.payouts import Payout
+from pithead.exchange.webhook_ports import Webhook
 
 
 class JobChanged(msgspec.Struct, frozen=True):
@@ -44,7 +45,17 @@ class PayoutChanged(msgspec.Struct, frozen=True):
     payout: Payout
 
 
-Event = JobChanged | KeysChanged | MinerChanged | LeaseLapsed | PayoutChanged
+class HooksChanged(msgspec.Struct, frozen=True):
+    """Webhooks of an account were made, changed or ended."""
+
+    account: int
+    #: Whether it has any that is not disabled.
+    active: bool
+    #: The one that was disabled since nothing that was sent to it was taken: its account has to hear of it.
+    disabled: Webhook | None = None
+
+
+Event = JobChanged | KeysChanged | MinerChanged | LeaseLapsed | PayoutChanged | HooksChanged
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -59,6 +70,8 @@ class Heard(msgspec.Struct, frozen=True):
     miners: Sequence[int] = ()
     #: Payouts as they stand now.
     payouts: Sequence[Payout] = ()
+    #: Accounts that have webhooks now, or have none any more.
+    hooked: Sequence[tuple[int, bool]] = ()
 
 
 def lost_by(before: Job | None, after: Job) -> int | None:

@@ -27,7 +27,8 @@ import msgspec
 
 from pithead.core.jobs import Job, State
 from pithead.core.payouts import Payout
-from pithead.exchange.events import Event, JobChanged, MinerChanged, PayoutChanged, lost_by
+from pithead.exchange.events import Event, HooksChanged, JobChanged, MinerChanged, PayoutChanged, lost_by
+from pithead.exchange.webhook_ports import Webhook
 
 #: Events that one reader may be behind.
 BEHIND: Final = 1_000
@@ -49,8 +50,8 @@ class Happened(msgspec.Struct, frozen=True):
     #: Names it, on every coordinator: what comes after it is what came after it here, or a little more.
     id: str
     at: float
-    #: A job or a payout as it stands now, or the number of a miner whose state changed.
-    what: Job | Payout | int
+    #: A job or a payout as it stands now, a webhook that was disabled, or the number of a miner whose state changed.
+    what: Job | Payout | Webhook | int
     #: Whose it is: the numbers of clients and miners.
     accounts: frozenset[int]
     #: Whether it is no more than a word about a job's progress.
@@ -254,6 +255,9 @@ class Live:
                         self._miner(miner)
                 case PayoutChanged(payout):
                     self._happened(payout, frozenset((payout.miner,)))
+                case HooksChanged(account, _, webhook):
+                    if webhook is not None:
+                        self._happened(webhook, frozenset((account,)))
                 case _:
                     pass
 
@@ -286,7 +290,7 @@ class Live:
         for bell in self._bells.get(subject, ()):
             bell.ring()
 
-    def _happened(self, what: Job | Payout | int, accounts: frozenset[int], minor: bool = False) -> None:
+    def _happened(self, what: Job | Payout | Webhook | int, accounts: frozenset[int], minor: bool = False) -> None:
         if self._whole_from is None:
             return
         self._number += 1

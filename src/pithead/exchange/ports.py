@@ -17,6 +17,7 @@ from pithead.core.receipts import Receipt
 from pithead.core.why import Group
 from pithead.exchange.events import Event
 from pithead.exchange.input_ports import InputsTx
+from pithead.exchange.webhook_ports import WebhooksTx
 
 #: Bytes of telemetry beyond which it is kept only until the next.
 LARGEST_TELEMETRY: Final = 16_384
@@ -237,8 +238,12 @@ class Signer(Protocol):
     def sign(self, receipt: Receipt) -> str: ...
 
 
-class Tx(InputsTx, Protocol):
+class Tx(InputsTx, WebhooksTx, Protocol):
     """One transaction."""
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """What was emitted so far."""
 
     def emit(self, event: Event) -> None:
         """Let `event` take effect once this transaction is durable."""

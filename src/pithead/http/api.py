@@ -14,12 +14,14 @@ from starlette.types import Message, Receive, Scope, Send
 from pithead.core import errors
 from pithead.exchange.blobs import BlobError, Blobs
 from pithead.exchange.coordinator import Coordinator
+from pithead.exchange.courier import Vault
 from pithead.exchange.idempotency import Repeatable, once
 from pithead.exchange.ports import Tx
 from pithead.exchange.principals import Principal
 from pithead.exchange.tally import CALLS
 from pithead.http.decode import decode_body, header, parse_query, read_body
 from pithead.http.offers import Offers
+from pithead.http.outgoing import Guard
 from pithead.http.pace import Pace
 from pithead.http.problems import HttpProblem
 from pithead.http.routing import Target
@@ -56,6 +58,9 @@ class Services(msgspec.Struct, frozen=True):
     #: Seconds without a byte after which an upload counts as broken off.
     upload_silence: float
     max_file_bytes: int
+    #: Where webhooks may point to, and what their secrets are kept in.
+    guard: Guard
+    vault: Vault
     offers: Offers = msgspec.field(default_factory=Offers)
     #: How miners stand with their limits; `None` where there are none.
     pace: Pace | None = None

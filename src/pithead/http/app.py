@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 import pithead
 from pithead.exchange.principals import Principal
-from pithead.http import admin, events, files, jobs, ledger, miners, payouts, why
+from pithead.http import admin, events, files, jobs, ledger, miners, payouts, webhooks, why
 from pithead.http.api import Services, no_database, targets
 from pithead.http.limits import Counts
 from pithead.http.metrics import Metrics
@@ -24,7 +24,7 @@ from pithead.store.errors import StoreError
 from pithead.wire.endpoints import ENDPOINTS
 
 #: Importing them binds their handlers.
-AUDIENCES = (miners, jobs, files, admin, ledger, payouts, why, events)
+AUDIENCES = (miners, jobs, files, admin, ledger, payouts, why, events, webhooks)
 
 #: What needs no key. `POST /v1/miners` is how one gets a key.
 _PUBLIC = frozenset(

@@ -14,7 +14,8 @@ from pithead.core.payouts import Payout
 from pithead.exchange import jobs, miners
 from pithead.exchange.live import Happened
 from pithead.exchange.ports import Tx
-from pithead.http import payouts, shapes
+from pithead.exchange.webhook_ports import Webhook
+from pithead.http import payouts, shapes, webhooks
 from pithead.http.api import Call, handles
 from pithead.http.decode import header
 from pithead.http.sse import PING, PING_EVERY, Events, frame
@@ -156,6 +157,8 @@ def _tell(tx: Tx, happened: Happened) -> tuple[str, msgspec.Struct] | None:
         return "job", wire.JobEvent(**shapes.job_fields(tx, what), client_id=client_id, at=at)
     if isinstance(what, Payout):
         return "payout", wire.PayoutEvent(**payouts.fields(tx, what), at=at)
+    if isinstance(what, Webhook):
+        return "webhook", webhooks.view(what)
     miner = tx.miner_by_seq(what)
     if miner is None:
         return None

@@ -117,7 +117,7 @@ class Listener:
             elif not heard and now - said_at > _GIVE_UP_AFTER:
                 raise StoreError("what is said is not heard")
             jobs, left, keys = dict[int, None](), set[int](), dict[str, None]()
-            miners, payouts = dict[int, None](), dict[str, None]()
+            miners, payouts, hooked = dict[int, None](), dict[str, None](), dict[int, bool]()
             for note in map(_read, connection.notifies(timeout=_ECHO_EVERY, stop_after=1)):
                 if note.by != self._name:
                     jobs.update(dict.fromkeys(note.jobs))
@@ -125,9 +125,10 @@ class Listener:
                     keys.update(dict.fromkeys(note.keys))
                     miners.update(dict.fromkeys(note.miners))
                     payouts.update(dict.fromkeys(note.payouts))
+                    hooked.update(note.hooked)
                 elif note.echo == said:
                     self._heard_at, heard = said_at, True
-            if jobs or keys or miners or payouts:
+            if jobs or keys or miners or payouts or hooked:
                 tx = SqlTx(connection.execute, Q)
                 news = Heard(
                     tx.jobs_by_seq(list(jobs)) if jobs else [],
@@ -135,6 +136,7 @@ class Listener:
                     list(keys),
                     list(miners),
                     [payout for payout in map(tx.payout_by_id, payouts) if payout is not None],
+                    list(hooked.items()),
                 )
                 self._loop.call_soon_threadsafe(self._on_heard, news)
 

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from pithead.core.jobs import State
-from pithead.exchange.events import Event, JobChanged, KeysChanged, MinerChanged, PayoutChanged, lost_by
+from pithead.exchange.events import Event, HooksChanged, JobChanged, KeysChanged, MinerChanged, PayoutChanged, lost_by
 
 T = TypeVar("T")
 
@@ -32,6 +32,8 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     miners: Sequence[int] = ()
     #: The ids of payouts that changed.
     payouts: Sequence[str] = ()
+    #: Accounts that have webhooks now, or have none any more.
+    hooked: Sequence[tuple[int, bool]] = ()
     #: A word to oneself, to see that words arrive.
     echo: int = 0
 
@@ -39,7 +41,7 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
 def payloads_of(by: str, events: Iterable[Event]) -> Iterator[str]:
     """What a batch has to tell."""
     jobs, left, keys = dict[int, None](), set[int](), dict[str, None]()
-    miners, payouts = dict[int, None](), dict[str, None]()
+    miners, payouts, hooked = dict[int, None](), dict[str, None](), dict[int, bool]()
     for event in events:
         match event:
             case JobChanged(before, after):
@@ -55,6 +57,8 @@ def payloads_of(by: str, events: Iterable[Event]) -> Iterator[str]:
                     miners[miner] = None
             case PayoutChanged(payout):
                 payouts[payout.id] = None
+            case HooksChanged(account, active):
+                hooked[account] = active
     for some in _portions(list(jobs), _JOBS):
         yield encode(Note(by, jobs=some, left=[seq for seq in some if seq in left]))
     for owners in _portions(list(keys), _KEYS):
@@ -63,6 +67,8 @@ def payloads_of(by: str, events: Iterable[Event]) -> Iterator[str]:
         yield encode(Note(by, miners=some))
     for ids in _portions(list(payouts), _KEYS):
         yield encode(Note(by, payouts=ids))
+    for accounts in _portions(list(hooked.items()), _KEYS):
+        yield encode(Note(by, hooked=accounts))
 
 
 def _portions(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:

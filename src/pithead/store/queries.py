@@ -15,10 +15,11 @@ from pithead.core.miners import Miner
 from pithead.core.payouts import Payout
 from pithead.exchange.input_ports import InputFile
 from pithead.exchange.ports import Client, Key
+from pithead.exchange.webhook_ports import Delivery, Webhook
 
 _ENTITIES: Final = {
     "job": Job, "attempt": Attempt, "miner": Miner, "client": Client, "key": Key, "posting": Posting,
-    "payout": Payout, "input_file": InputFile,
+    "payout": Payout, "input_file": InputFile, "webhook": Webhook, "delivery": Delivery,
 }  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def _for_psycopg(lock: str = "") -> dict[str, str]:
 COORDINATORS: Final = ("queries_coordinators.sql", "queries_rates.sql")
 #: What both databases are asked.
 SHARED: Final = (
-    "queries.sql", "queries_ledger.sql", "queries_retention.sql", "queries_inputs.sql", "queries_live.sql",
+    "queries.sql", "queries_ledger.sql", "queries_retention.sql", "queries_inputs.sql", "queries_live.sql", "queries_webhooks.sql",
     "queries_pages.sql",
 )  # fmt: skip
 #: All queries by name, as `sqlcipher3` takes them.

@@ -41,6 +41,7 @@ from pithead.store.ledger import TOP, LedgerReads, payout_of
 from pithead.store.live import Live
 from pithead.store.pages import PageReads
 from pithead.store.queries import setting
+from pithead.store.webhooks import WebhooksSql
 
 _STATE: Final = {str(s): s for s in State}
 _ADMISSION: Final = {str(a): a for a in Admission}
@@ -92,7 +93,7 @@ def _group(row: Sequence[Any]) -> Group:
     return Group(like, bool(busy), int(miners), int(slots), int(free))
 
 
-class SqlTx(LedgerReads, InputsSql, Live, PageReads):
+class SqlTx(LedgerReads, InputsSql, Live, PageReads, WebhooksSql):
     """The store's side of one transaction (see `exchange.ports.Tx`)."""
 
     def __init__(self, execute: Callable[[str, Mapping[str, Any]], Any], queries: Mapping[str, str]) -> None:

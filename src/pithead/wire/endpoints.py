@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pithead.wire import admin, events, jobs, ledger, miners, payouts, why
+from pithead.wire import admin, events, jobs, ledger, miners, payouts, webhooks, why
 
 #: Who may call: anybody, a miner on its own path, a client, the operator, or whoever has a key.
 Audience = Literal["public", "miner", "client", "operator", "account"]
@@ -77,6 +77,8 @@ _MINER = "/v1/miners/{miner_id}"
 _JOB = _MINER + "/jobs/{job_id}"
 _FILE = "/v1/files/{sha256}"
 _PAYOUT = "/v1/admin/payouts/{payout_id}"
+_WEBHOOK = "/v1/webhooks/{webhook_id}"
+_DELIVERY_STATES = ("pending", "delivered", "failed")
 _PAYOUT_STATES = ("requested", "approved", "paid", "rejected")
 _STATES = ("queued", "assigned", "running", "uploading", "completed", "failed", "cancelled", "expired")
 _MINER_STATES = ("pending", "active", "draining", "suspended", "offline", "retired")
@@ -164,6 +166,22 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     # Whoever has a key.
     _e("account_events", "GET", "/v1/account/events", "account", "What happens: to a client's jobs, to a miner's jobs and payouts, or, for the operator, to all",
        events.AccountStream, streams=True, problems=(422,), query=(_LASTING,)),
+    _e("create_webhook", "POST", "/v1/webhooks", "account", "Be told of what happens at a URL of yours",
+       webhooks.WebhookCreated, request=webhooks.CreateWebhook, status=201, problems=(409, 422), secret=True),
+    _e("list_webhooks", "GET", "/v1/webhooks", "account", "The account's webhooks", webhooks.Webhooks),
+    _e("get_webhook", "GET", _WEBHOOK, "account", "A webhook as it stands", webhooks.WebhookView),
+    _e("update_webhook", "PUT", _WEBHOOK, "account", "Change, disable or enable a webhook", webhooks.WebhookView,
+       request=webhooks.UpdateWebhook, problems=(422,)),
+    _e("delete_webhook", "DELETE", _WEBHOOK, "account", "No more of a webhook, its log included", webhooks.WebhookView),
+    _e("rotate_webhook_secret", "POST", _WEBHOOK + "/secret", "account", "Another secret; the one before signs too for a day",
+       webhooks.WebhookCreated, status=201, secret=True),
+    _e("test_webhook", "POST", _WEBHOOK + "/test", "account", "Send a message that tells of nothing", webhooks.DeliveryView,
+       status=201, problems=(409,)),
+    _e("list_deliveries", "GET", _WEBHOOK + "/deliveries", "account", "What was sent, and how that went, the newest first",
+       webhooks.DeliveryPage, problems=(422,), query=(
+           Query("status", "string", "Only those in this state.", choices=_DELIVERY_STATES), _LIMIT, _CURSOR)),
+    _e("replay_delivery", "POST", _WEBHOOK + "/deliveries/{delivery_id}/replay", "account", "Send a message again, under its id",
+       webhooks.DeliveryView, problems=(409,)),
     # The operator's side.
     _e("create_client", "POST", "/v1/admin/clients", "operator", "A new client", admin.ClientCreated,
        request=admin.CreateClient, status=201, problems=(422,), secret=True),

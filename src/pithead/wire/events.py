@@ -4,6 +4,7 @@ from pithead.wire.base import Answer, Instant
 from pithead.wire.jobs import JobView
 from pithead.wire.miners import MinerStatus
 from pithead.wire.payouts import PayoutView
+from pithead.wire.webhooks import WebhookView
 
 
 class OutputPiece(Answer):
@@ -62,3 +63,5 @@ class AccountStream(Answer):
     job: JobEvent
     miner: MinerEvent
     payout: PayoutEvent
+    #: `event: webhook`. A webhook of the account was disabled, since nothing that was sent to it was taken.
+    webhook: WebhookView

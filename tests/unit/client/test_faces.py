@@ -60,6 +60,15 @@ CLIENT_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "delete_file": ("delete_file", (NOTHING,), {}),
     "get_me": ("me", (), {}),
     "why_job": ("why", ("job_1",), {}),
+    "create_webhook": ("create_webhook", ("https://x", ["job.failed"], "mine"), {}),
+    "list_webhooks": ("webhooks", (), {}),
+    "get_webhook": ("webhook", ("w_1",), {}),
+    "update_webhook": ("update_webhook", ("w_1",), {"enabled": False}),
+    "delete_webhook": ("delete_webhook", ("w_1",), {}),
+    "rotate_webhook_secret": ("rotate_webhook_secret", ("w_1",), {}),
+    "test_webhook": ("test_webhook", ("w_1",), {}),
+    "list_deliveries": ("deliveries", ("w_1",), {"status": "failed", "limit": 3, "cursor": "c"}),
+    "replay_delivery": ("replay_delivery", ("w_1", "msg_1"), {}),
     "my_ledger": ("ledger", (), {"account": "held", "limit": 3, "cursor": "c"}),
 }
 ADMIN_CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
@@ -103,7 +112,8 @@ STREAMS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
 #: Calls that make something new each time.
 KEYED = {
     "submit_job", "submit_batch", "credit_client", "request_payout", "create_payout", "register_miner",
-    "create_client", "rotate_key", "create_enrollment_token",
+    "create_client", "rotate_key", "create_enrollment_token", "create_webhook", "rotate_webhook_secret", "test_webhook",
+    "replay_delivery",
 }  # fmt: skip
 
 
