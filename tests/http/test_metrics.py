@@ -29,11 +29,15 @@ async def page(world: World, token: str = TOKEN) -> httpx.Response:
 
 
 async def scrape(world: World) -> dict[str, float]:
-    """Every sample, as `name{label="value",…}`, with the labels in order."""
     answer = await page(world)
     assert answer.status_code == 200, answer.text
+    return read(answer.text)
+
+
+def read(text: str) -> dict[str, float]:
+    """Every sample, as `name{label="value",…}`, with the labels in order."""
     found = {}
-    for family in text_string_to_metric_families(answer.text):
+    for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
             found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
