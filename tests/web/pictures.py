@@ -35,7 +35,7 @@ def pictures(town: Town) -> list[Picture]:
         Picture("overview-dark", "operator", "/dashboard", "dark"),
         Picture("miner", "operator", f"/dashboard/miners/{town.miner}"),
         Picture("job", "operator", f"/dashboard/jobs/{town.completed}"),
-        Picture("money", "operator", "/dashboard/money", "dark"),
+        Picture("money", "operator", "/dashboard/money", "dark", {"width": 1280, "height": 700}),
         Picture("waits", "client", f"/dashboard/jobs/{town.queued}"),
         Picture("spending", "client", "/dashboard/spending"),
         Picture("machine", "miner", "/dashboard"),
