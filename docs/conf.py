@@ -33,6 +33,7 @@ NAVIGATION: Final = {
     "Tutorials": ("tutorials/client", "tutorials/miner", "tutorials/operator"),
     "How to": (
         "how-to/client",
+        "how-to/webhooks",
         "how-to/miner",
         "how-to/write-a-runner",
         "how-to/operator",

@@ -18,6 +18,7 @@ from pithead.client import MinerClient
 from pithead.wire.base import encode
 from pithead.wire.events import JobEvent, MinerEvent, PayoutEvent
 from pithead.wire.miners import MinerView
+from pithead.wire.webhooks import WebhookView
 
 
 @click.command()
@@ -98,6 +99,8 @@ def watch(client: MinerClient) -> None:
                 said = f"miner {data.status}"
             case PayoutEvent():
                 said = f"{data.payout_id} {data.status}"
+            case WebhookView():
+                said = f"{data.webhook_id} is disabled: {data.disabled_reason}"
             case _:
                 said = "watching" if data.resumed else "watching; what happened before is not told"
         click.echo(clean(f"{datetime.now().astimezone():%H:%M:%S} {said}"))

@@ -19,6 +19,7 @@ from pithead.client.errors import BadAnswer
 from pithead.client.watch import TERMINAL
 from pithead.wire.events import JobEvent, MinerEvent, OutputPiece, PayoutEvent, Sync
 from pithead.wire.jobs import JobView
+from pithead.wire.webhooks import WebhookView
 
 D = TypeVar("D")
 
@@ -34,7 +35,7 @@ class StreamEvent(Generic[D]):
 
     #: Where to go on after it.
     id: str
-    #: `job`, `output`, `sync`, `miner` or `payout`.
+    #: `job`, `output`, `sync`, `miner`, `payout` or `webhook`.
     kind: str
     data: D
 
@@ -42,10 +43,16 @@ class StreamEvent(Generic[D]):
 #: What is told of one job.
 JobNews = StreamEvent[JobView | OutputPiece]
 #: What is told of an account. A `Sync` that is not `resumed` means: read anew what you show.
-AccountNews = StreamEvent[Sync | JobEvent | MinerEvent | PayoutEvent]
+AccountNews = StreamEvent[Sync | JobEvent | MinerEvent | PayoutEvent | WebhookView]
 
 _JOB: Final[Mapping[str, Any]] = {"job": JobView, "output": OutputPiece}
-_ACCOUNT: Final[Mapping[str, Any]] = {"sync": Sync, "job": JobEvent, "miner": MinerEvent, "payout": PayoutEvent}
+_ACCOUNT: Final[Mapping[str, Any]] = {
+    "sync": Sync,
+    "job": JobEvent,
+    "miner": MinerEvent,
+    "payout": PayoutEvent,
+    "webhook": WebhookView,
+}
 
 
 class Follow(Generic[D]):
@@ -91,6 +98,6 @@ def job(job_id: str, after: str | None) -> Follow[JobView | OutputPiece]:
     )
 
 
-def account(after: str | None) -> Follow[Sync | JobEvent | MinerEvent | PayoutEvent]:
+def account(after: str | None) -> Follow[Sync | JobEvent | MinerEvent | PayoutEvent | WebhookView]:
     """All that happens to an account."""
     return Follow(calls.make(lambda reply: None, "account_events"), _ACCOUNT, after)
