@@ -18,7 +18,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 #: Keys and tokens of ours, what stands behind `Bearer`, and passwords in URLs.
 _SECRET: Final = re.compile(
-    r"\b((?:key|lease|enroll|whsec)_)[A-Za-z0-9_\-+/=]{6,}|(\bBearer )[^\s'\",]+|(://[^\s:/@]*:)[^\s@/]+(?=@)"
+    r"\b((?:key|lease|enroll|session|whsec)_)[A-Za-z0-9_\-+/=]{6,}|(\bBearer )[^\s'\",]+|(://[^\s:/@]*:)[^\s@/]+(?=@)"
 )
 
 

@@ -24,6 +24,7 @@ def test_no_key_and_no_prompt_is_ever_logged(tmp_path: Path) -> None:
     environment = {
         "PITHEAD_OPERATOR_KEY": OPERATOR, "PITHEAD_LOG_LEVEL": "debug", "PITHEAD_LOG_FORMAT": "json",
         "PITHEAD_ENROLLMENT": "token", "PITHEAD_METRICS__TOKEN": "scrape-with-this-one",
+        "PITHEAD_WEBHOOKS__ALLOWED_NETWORKS": "127.0.0.0/8",
     }  # fmt: skip
     served = Served(tmp_path / "coordinator", **environment)
     secrets = {OPERATOR, "scrape-with-this-one", JOB["input"]["prompt"]}  # type: ignore[index]
@@ -68,6 +69,12 @@ def test_no_key_and_no_prompt_is_ever_logged(tmp_path: Path) -> None:
             call("POST", "/v1/jobs", client["api_key"], 400, content=f'{{"key": "{client["api_key"]}"')
             rotated = call("POST", f"/v1/admin/accounts/{client['client_id']}/keys", OPERATOR, 201, json={})
             secrets.add(rotated["api_key"])
+            hook = {"url": "http://127.0.0.1:9/?token=of-the-client-s-own", "events": ["job.completed"]}
+            hooked = call("POST", "/v1/webhooks", rotated["api_key"], 201, json=hook)
+            secrets |= {hooked["secret"], "of-the-client-s-own"}
+            # Nobody listens there, so that it fails at once.
+            tested = call("POST", f"/v1/webhooks/{hooked['webhook_id']}/test", rotated["api_key"], 201)
+            assert tested["delivery_id"]
             secrets |= _signed_in(http, rotated["api_key"])
             call("GET", "/metrics", "scrape-with-this-one", 200)
             call("GET", "/v1/jobs", rotated["api_key"], 200, headers={"X-Request-Id": "mine-1"})

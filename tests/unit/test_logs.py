@@ -60,6 +60,8 @@ def test_a_traceback_is_told_and_its_secrets_are_not(form: logging.Formatter) ->
         (KEY, "key_…"),
         (new_token("lease"), "lease_…"),
         (new_token("enroll"), "enroll_…"),
+        (new_token("session"), "session_…"),
+        (new_token("whsec"), "whsec_…"),
         ("Authorization: Bearer abc.def-ghi", "Authorization: Bearer …"),
         ("postgresql://pithead:hunter2@db.lab/pithead", "postgresql://pithead:…@db.lab/pithead"),
     ],
