@@ -42,8 +42,8 @@ bwrap:
 # is gigabytes of CUDA, and no test is worth that. Elsewhere the runner is tested with a library in the real one's place.
 pytorch: install
 	@$(BIN)/python -c 'import sys; from importlib.util import find_spec as f; sys.exit(not (f("torch") and f("transformers")))' || { \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --require-hashes -r requirements/torch.txt 2>/dev/null \
-	&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/transformers.txt; } \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-index --no-deps --require-hashes -r requirements/torch.txt 2>/dev/null \
+	&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r requirements/transformers.txt; } \
 	|| echo "there is no file of PyTorch at hand; pipelines are tested without"
 
 # Of the system, for tests of containers (with a program to make an image of), of the proxy and of units. Where they cannot be

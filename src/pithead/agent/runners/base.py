@@ -65,7 +65,7 @@ class Runner(Protocol):
         ...
 
     def prepare(self, at_once: int) -> None:
-        """Told before the first run how many there may be at a time."""
+        """Told before the first run how many there may be at a time, and again where that changes while there are runs."""
         ...
 
     async def run(self, task: Task, report: Report) -> RunResult:
