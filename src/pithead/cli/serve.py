@@ -148,7 +148,7 @@ async def run(settings: Settings, sockets: list[socket.socket]) -> None:
         await serving
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Let the garbage collector look seldom, and never at what was loaded for good.
 
     Nearly everything here is freed by its last reference. Left as it is, the search for the rest takes an eighth of a busy
@@ -172,7 +172,7 @@ async def _work(settings: Settings, server: _Server, door: Door, serving: asynci
             click.echo(f"operator key (shown once, keep it): {application.new_operator_key}")
         if not server.should_exit:
             server.say_where(settings)
-        _spare_the_collector()
+        spare_the_collector()
         await serving
 
 

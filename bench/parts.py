@@ -1,0 +1,228 @@
+"""`python -m bench.parts`: where the time of a call goes, within one process and without a network.
+
+The calls are made to the application itself, 256 at a time, over a database on this disk. What uvicorn and the kernel do for
+a request comes on top; reference A has that too. It is processor time, the least of a few rounds; the clocks that are read for it
+are in the figures: some 3 µs of a completion.
+"""
+
+import asyncio
+import contextlib
+import functools
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import patch
+
+import click
+import msgspec
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from bench import fleet
+from bench.fill import HASH, fill
+from bench.run import RESULTS
+from pithead.bootstrap import Application
+from pithead.cli.serve import spare_the_collector
+from pithead.settings import Settings
+from pithead.store import batches, signing, sqlite, writer
+
+_AT_ONCE: Final = 256
+_EACH: Final = 16
+_ROUNDS: Final = 5
+_SETTINGS: Final = {
+    "operator_key": "key_operator",
+    "rate_limits": dict.fromkeys(("requests_per_minute", "job_operations_per_minute", "registrations_per_minute"), 0),
+    "miners": {"offline_after": 86_400.0},
+}
+_COMPLETION: Final = msgspec.json.encode(
+    {"result_hash": HASH, "metrics": {"execution_time_seconds": 600, "gpu_time_seconds": 600}}
+)
+
+Run = Callable[[int], Coroutine[Any, Any, None]]
+
+
+class Part(msgspec.Struct):
+    """What one call costs, in microseconds."""
+
+    total: float
+    #: Within the writer's turns: the operations, of that their statements and signatures; and the commits.
+    operations: float
+    statements: float
+    signatures: float
+    commits: float
+    #: How many statements.
+    count: float
+
+    @property
+    def rest(self) -> float:
+        """Routes, keys, decoding, encoding, the event loop."""
+        return self.total - self.operations - self.commits
+
+
+class Clock:
+    """Adds up the time within what it wraps."""
+
+    def __init__(self) -> None:
+        self.spent: defaultdict[str, float] = defaultdict(float)
+        self.times: Counter[str] = Counter()
+
+    def around(self, name: str, wrapped: Callable[..., Any]) -> Callable[..., Any]:
+        """The same, timed."""
+
+        @functools.wraps(wrapped)
+        def timed(*args: Any) -> Any:
+            began = time.process_time()
+            try:
+                return wrapped(*args)
+            finally:
+                self.spent[name] += time.process_time() - began
+                self.times[name] += 1
+
+        return timed
+
+    def part(self, total: float, calls: int) -> Part:
+        """What was added up over so many calls, and begin anew."""
+
+        def each(name: str) -> float:
+            return self.spent[name] / calls * 1e6
+
+        # Some of the statements are the writer's own, around the operations: they are the commits' part.
+        found = Part(
+            total / calls * 1e6, each("run"), each("statement"), each("sign"), each("turn") - each("run"),
+            self.times["statement"] / calls,
+        )  # fmt: skip
+        self.spent.clear()
+        self.times.clear()
+        return found
+
+
+class Calls:
+    """Everybody's calls, made to the application itself."""
+
+    def __init__(self, application: Application, everybody: fleet.Fleet) -> None:
+        self._asgi = application.asgi
+        self._fleet = everybody
+        self._jobs: list[list[str]] = [[] for _ in range(_AT_ONCE)]
+
+    async def _call(self, method: str, path: str, key: str, body: bytes = b"") -> bytes:
+        headers = [
+            (b"host", b"127.0.0.1"), (b"authorization", b"Bearer " + key.encode()), (b"accept", b"application/json"),
+            (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()),
+        ]  # fmt: skip
+        scope = {
+            "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
+            "headers": headers, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "http_version": "1.1",
+            "scheme": "http", "root_path": "",
+        }  # fmt: skip
+        answer: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            answer.append(message)
+
+        await self._asgi(scope, receive, send)
+        if answer[0]["status"] >= 300:
+            raise click.ClickException(
+                f"{method} {path} was answered with {answer[0]['status']}: {answer[1]['body']!r}"
+            )
+        return bytes(answer[1]["body"])
+
+    async def heartbeat(self, number: int) -> None:
+        for turn in range(_EACH):
+            miner = self._miner(number, turn)
+            await self._call("POST", f"/v1/miners/{miner.id}/heartbeat", miner.key)
+
+    async def available(self, number: int) -> None:
+        for turn in range(_EACH):
+            miner = self._miner(number, turn)
+            await self._call("GET", f"/v1/miners/{miner.id}/jobs/available", miner.key)
+
+    async def submit(self, number: int) -> None:
+        miner = self._fleet.miners[number]
+        for turn in range(_EACH):
+            kind = fleet.kind_for(miner, turn)
+            order = {
+                "model": kind.model, "input": msgspec.Raw(fleet.INPUT), "price": kind.price, "gpu_type": kind.gpu_type,
+                "estimated_time": fleet.ESTIMATED_TIME,
+            }  # fmt: skip
+            answer = await self._call("POST", "/v1/jobs", self._fleet.client_key, msgspec.json.encode(order))
+            self._jobs[number].append(msgspec.json.decode(answer)["job_id"])
+
+    async def accept(self, number: int) -> None:
+        miner = self._fleet.miners[number]
+        for job in self._jobs[number]:
+            await self._call("POST", f"/v1/miners/{miner.id}/jobs/{job}/accept", miner.key)
+
+    async def complete(self, number: int) -> None:
+        miner = self._fleet.miners[number]
+        for job in self._jobs[number]:
+            await self._call("POST", f"/v1/miners/{miner.id}/jobs/{job}/complete", miner.key, _COMPLETION)
+        self._jobs[number] = []
+
+    def _miner(self, number: int, turn: int) -> fleet.Miner:
+        mine = self._fleet.miners[number::_AT_ONCE]
+        return mine[turn % len(mine)]
+
+
+async def measure(folder: Path) -> dict[str, Part]:
+    """Each call's parts."""
+    everybody = fill(folder, 512, 1000)
+    clock = Clock()
+    make = sqlite.executor
+    timed = {
+        (batches, "executor"): lambda connection: clock.around("statement", make(connection)),
+        (writer.Writer, "_turn"): clock.around("turn", writer.Writer._turn),
+        (batches.Batches, "run"): clock.around("run", batches.Batches.run),
+        (signing.ReceiptSigner, "sign"): clock.around("sign", signing.ReceiptSigner.sign),
+    }
+    with contextlib.ExitStack() as stack:
+        for (where, name), instead in timed.items():
+            stack.enter_context(patch.object(where, name, instead))
+        return await _measure(folder, everybody, clock)
+
+
+async def _measure(folder: Path, everybody: fleet.Fleet, clock: Clock) -> dict[str, Part]:
+    application = Application(msgspec.convert({"data": str(folder), **_SETTINGS}, Settings))
+    best: dict[str, Part] = {}
+    async with application.running():
+        spare_the_collector()
+        calls = Calls(application, everybody)
+        for _ in range(_ROUNDS):
+            for run in (calls.heartbeat, calls.available, calls.submit, calls.accept, calls.complete):
+                began = time.process_time()
+                await asyncio.gather(*(run(number) for number in range(_AT_ONCE)))
+                part = clock.part(time.process_time() - began, _AT_ONCE * _EACH)
+                if part.total < best.get(run.__name__, part).total or run.__name__ not in best:
+                    best[run.__name__] = part
+    return best
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def main(as_json: bool) -> None:
+    """Where the time of each call goes, in microseconds, within one process and without a network."""
+    with tempfile.TemporaryDirectory(dir=RESULTS, suffix=".tmp") as folder:
+        found = uvloop.run(measure(Path(folder)))
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(found)).decode())
+        return
+    table = Table("call", "all of it", "HTTP", "operation", "statements", "", "signature", "commit", box=None)
+    for name, part in found.items():
+        own = part.operations - part.statements - part.signatures
+        table.add_row(
+            name, f"{part.total:.1f}", f"{part.rest:.1f}", f"{own:.1f}", f"{part.statements:.1f}",
+            f"({part.count:.1f})" if part.count else "", f"{part.signatures:.1f}", f"{part.commits:.1f}",
+        )  # fmt: skip
+    for column in table.columns[1:]:
+        column.justify = "right"
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()
