@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -108,9 +109,13 @@ class Server:
         raise AssertionError((self.folder / "log").read_text())
 
     def stop(self, how: int = signal.SIGINT) -> None:
-        """Stop it; with SIGKILL, as a crash does."""
+        """Stop it; with SIGKILL, as a crash does: those that serve somebody go with it, who would finish what they are at."""
         assert self._process is not None
+        serving = psutil.Process(self._process.pid).children() if how == signal.SIGKILL else []
         self._process.send_signal(how)
+        for process in serving:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait(timeout=30)
 
     def start_again(self) -> None:
