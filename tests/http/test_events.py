@@ -11,6 +11,7 @@ from pithead.core.outputs import MOST
 from pithead.exchange import live
 from pithead.http import events as handlers
 from pithead.http import sse
+from pithead.store.errors import StoreError
 
 
 async def tell(miner: Miner, job: str, text: str, offset: int, token: str | None = None, **more: Any) -> Any:
@@ -290,3 +291,38 @@ async def test_where_nobody_watches_nothing_is_kept(world: World) -> None:
     async with watching(world, client, f"/v1/jobs/{job}/events") as stream:
         assert [event.kind for event in await stream.rest()] == ["job"]
     assert not world.application.coordinator.live.watched
+
+
+async def test_an_account_has_so_many_streams_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "STREAMS", 2)
+    client, other = await world.client(), await world.client()
+    job = await client.submit()
+    path = f"/v1/jobs/{job}/events"
+    async with watching(world, client, path), watching(world, client, "/v1/account/events"):
+        refused = await client.get(path, params={"wait": 0})
+        assert problem(refused, 429)["type"] == "/problems/too-many-streams"
+        assert refused.headers["Retry-After"] == "10"
+        problem(await client.get("/v1/account/events", params={"wait": 0}), 429)
+        assert (await other.get("/v1/account/events", params={"wait": 0})).status_code == 200
+    assert (await client.get(path, params={"wait": 0})).status_code == 200
+
+
+async def test_a_stream_ends_where_the_database_does_not_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await world.client()
+    job = await client.submit()
+    async with watching(world, client, f"/v1/jobs/{job}/events") as stream:
+        seen = await stream.until("job")
+
+        async def away(read: object) -> object:
+            raise StoreError("the database does not answer")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.application.coordinator, "peek", away)
+            world.application.coordinator.live.ring_all()
+            await asyncio.wait_for(asyncio.shield(stream.task), 5)
+    assert not [record for record in caplog.records if record.exc_info]
+    body(await client.delete(f"/v1/jobs/{job}"))
+    async with watching(world, client, f"/v1/jobs/{job}/events", after=seen.id) as stream:
+        await stream.until("job", status="cancelled")

@@ -35,6 +35,8 @@ BEHIND: Final = 1_000
 #: Events that are kept for those who come back, and for how many seconds once nobody watches any more.
 KEPT: Final = 20_000
 KEPT_FOR: Final = 600.0
+#: Streams that one account may have open at one coordinator.
+STREAMS: Final = 200
 #: Seconds by which two coordinators may hear of the same at different times.
 SLACK: Final = 5.0
 #: Jobs of which is known how they stood.
@@ -140,10 +142,29 @@ class Live:
         #: How jobs stood when they were last heard of: by that a word about progress is told from the rest.
         self._stood: dict[int, tuple[State, int]] = {}
         self._ended = False
+        #: How many streams each account has open here.
+        self._open: dict[str, int] = {}
         #: Whether anybody watches, or did so lately: else there is nothing to be told to anybody.
         self.watched = False
 
     # -- who watches
+
+    @contextlib.contextmanager
+    def stream(self, owner: str) -> Iterator[bool]:
+        """One more stream of this account; whether it may have that."""
+        there = self._open.get(owner, 0)
+        if there >= STREAMS:
+            yield False
+            return
+        self._open[owner] = there + 1
+        try:
+            yield True
+        finally:
+            left = self._open[owner] - 1
+            if left:
+                self._open[owner] = left
+            else:
+                del self._open[owner]
 
     @contextlib.contextmanager
     def bell(self, subject: Subject) -> Iterator[Bell]:

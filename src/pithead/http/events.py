@@ -12,12 +12,13 @@ from pithead.core.jobs import Job, is_finished
 from pithead.core.miners import status
 from pithead.core.payouts import Payout
 from pithead.exchange import jobs, miners
-from pithead.exchange.live import Happened
+from pithead.exchange.live import STREAMS, Happened
 from pithead.exchange.ports import Tx
 from pithead.exchange.webhook_ports import Webhook
 from pithead.http import payouts, shapes, webhooks
 from pithead.http.api import Call, handles
 from pithead.http.decode import header
+from pithead.http.problems import HttpProblem
 from pithead.http.sse import PING, PING_EVERY, Events, frame
 from pithead.wire import events as wire
 
@@ -97,7 +98,8 @@ async def _of_job(call: Call, lasting: Lasting, place: Place) -> AsyncGenerator[
         job = jobs.find_own(tx, job_id, client_id)
         return is_finished(job), list(look(tx, job, place))
 
-    with exchange.live.bell(job_id) as bell:
+    with exchange.live.stream(call.caller.id) as admitted, exchange.live.bell(job_id) as bell:
+        _check(admitted)
         while True:
             finished, news = await exchange.peek(lambda tx, place=place: read(tx, place))  # type: ignore[misc]
             for place, kind, data in news:
@@ -115,6 +117,12 @@ async def _of_job(call: Call, lasting: Lasting, place: Place) -> AsyncGenerator[
                 return
 
 
+def _check(admitted: bool) -> None:
+    if not admitted:
+        detail = f"an account may have {STREAMS} streams open at one coordinator; close some of yours"
+        raise HttpProblem(429, "too-many-streams", "Too many streams", detail, headers={"Retry-After": "10"})
+
+
 @handles("account_events")
 async def account_events(call: Call) -> Events:
     return Events(_of_account(call, Lasting(call), header(call.scope, b"last-event-id")))
@@ -122,7 +130,8 @@ async def account_events(call: Call) -> Events:
 
 async def _of_account(call: Call, lasting: Lasting, after: str | None) -> AsyncGenerator[bytes]:
     exchange, account = call.exchange, await _account(call)
-    with exchange.live.feed(account, after) as feed:
+    with exchange.live.stream(call.caller.id) as admitted, exchange.live.feed(account, after) as feed:
+        _check(admitted)
         yield frame(feed.mark, "sync", wire.Sync(resumed=feed.resumed))
         while (left := lasting.left) > 0 or feed.has_more:
             batch = await feed.next(max(0.0, left))

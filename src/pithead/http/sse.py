@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from pithead.store.errors import StoreError
 from pithead.wire.base import encode
 
 #: Seconds without a word after which a line goes out that says nothing: proxies cut off what is silent for longer.
@@ -56,8 +57,8 @@ class Events:
                     chunk = await _next(frames, gone)
                 async with asyncio.timeout(PATIENCE):
                     await send({"type": "http.response.body", "body": b""})
-            except TimeoutError:
-                pass  # It does not read. The server closes what is left unfinished.
+            except (TimeoutError, StoreError):
+                pass  # It does not read, or the database is away. The server closes what is left unfinished; it can come back.
             finally:
                 gone.cancel()
 
