@@ -35,8 +35,14 @@ def busybox() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
+def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No container, and no file where the agent was started or in its temporary folder."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("tempfile.tempdir", str(here))
     yield
+    assert list(here.iterdir()) == []
     mine = [name for name in containers() if name.startswith(f"pithead-job-{os.getpid()}-")]
     assert mine == []
 

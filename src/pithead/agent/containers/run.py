@@ -124,8 +124,10 @@ class Containers:
         assert process.returncode is not None
         return process.returncode, said.decode(errors="replace"), complaint.decode(errors="replace")
 
-    async def begin(self, line: Sequence[str], *, stdin: Any) -> asyncio.subprocess.Process:
-        """Start the engine's program. Raises `Unavailable`."""
+    async def begin(self, line: Sequence[str], *, stdin: Any, folder: Path | None = None) -> asyncio.subprocess.Process:
+        """Start the engine's program, in that folder: Podman's monitor leaves a file where it was started. Raises
+        `Unavailable`.
+        """
         try:
             return await asyncio.create_subprocess_exec(
                 str(self.engine.program),
@@ -134,6 +136,7 @@ class Containers:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 env=environment(),
+                cwd=folder or Path("/"),
                 start_new_session=True,
             )
         except OSError as error:
@@ -156,7 +159,7 @@ class _Run:
     async def to_its_end(self, stdin: Path) -> Outcome:
         began, engine = time.monotonic(), self._containers.engine
         with stdin.open("rb") as given:
-            process = await self._containers.begin(engine.start(self._name), stdin=given)
+            process = await self._containers.begin(engine.start(self._name), stdin=given, folder=stdin.parent)
         assert process.stdout is not None and process.stderr is not None
         output = asyncio.create_task(first_of(process.stdout, self._limits.output, self._too_much.set))
         complaint = asyncio.create_task(end_of(process.stderr))
