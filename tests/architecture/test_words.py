@@ -110,9 +110,6 @@ NOT_BY_HAND = {
     "heartbeat": "the agent's", "accept_job": "the agent's", "complete_job": "the agent's", "fail_job": "the agent's",
     "release_job": "the agent's", "report_progress": "the agent's", "upload_result": "the agent's",
     "upload_file": "a file is hashed before it is sent: the command line and the SDK do",
-    "create_webhook": "a program's business: the command line and the SDK do", "update_webhook": "likewise",
-    "delete_webhook": "likewise", "rotate_webhook_secret": "likewise", "test_webhook": "likewise",
-    "replay_delivery": "likewise",
     "submit_job": "a page of its own", "submit_batch": "a file's worth of jobs is for the command line",
 }  # fmt: skip
 

@@ -168,6 +168,31 @@ async def test_a_client_submits_from_the_form(place: Place) -> None:
     assert "balance" in answer.text
 
 
+@pytest.mark.parametrize("role", ["operator", "client", "miner"])
+async def test_webhooks_are_made_changed_tried_and_deleted(place: Place, role: str) -> None:
+    visitor: Visitor = getattr(place, role)
+    made = await visitor.do("create_webhook", {"url": "https://hooks.invalid/x", "events": "job.completed, job.failed"})
+    assert "whsec_" in made.text
+    page = (await visitor.get("/dashboard/webhooks")).text
+    hook = page.partition("/dashboard/webhooks/")[2].partition('"')[0]
+    assert "job.completed, job.failed" in page
+    answer = await visitor.do("update_webhook", {"description": "for the lab"}, webhook_id=hook)
+    await undo(visitor, answer)
+    assert "for the lab" not in (await visitor.get(f"/dashboard/webhooks/{hook}")).text
+    await visitor.do("update_webhook", {"description": "for the lab"}, webhook_id=hook)
+    page = (await visitor.get(f"/dashboard/webhooks/{hook}")).text
+    assert "for the lab" in page
+    assert "job.completed, job.failed" in page
+    assert "whsec_" in (await visitor.do("rotate_webhook_secret", webhook_id=hook)).text
+    assert (await visitor.do("test_webhook", webhook_id=hook)).status_code == 303
+    page = (await visitor.get(f"/dashboard/webhooks/{hook}")).text
+    assert "pending" in page
+    others = [one for one in (place.operator, place.client, place.miner) if one is not visitor]
+    assert [(await one.get(f"/dashboard/webhooks/{hook}")).status_code for one in others] == [404, 404]
+    assert (await visitor.do("delete_webhook", webhook_id=hook)).headers["location"] == "/dashboard/webhooks"
+    assert hook not in (await visitor.get("/dashboard/webhooks")).text
+
+
 async def test_a_client_deletes_a_file(place: Place) -> None:
     content = b"some input"
     name = hash_of(content).removeprefix("sha256:")

@@ -25,7 +25,12 @@ def steps(town: Town, file: str) -> dict[str, list[Step]]:
     miner, client = {"miner_id": town.miner}, {"client_id": town.client}
     guest = {"account_id": town.client}
     return {
-        "client": [("cancel_job", {"job_id": town.running}, {}), ("delete_file", {"sha256": file}, {})],
+        "client": [("cancel_job", {"job_id": town.running}, {}), ("delete_file", {"sha256": file}, {}),
+            ("create_webhook", {}, {"url": "https://hooks.invalid/x", "events": "job.completed"}),
+            ("update_webhook", {"webhook_id": "*"}, {"description": "for the lab"}), ("rotate_webhook_secret", {"webhook_id": "*"}, {}),
+            ("test_webhook", {"webhook_id": "*"}, {}), ("replay_delivery", {"webhook_id": "*", "delivery_id": "*"}, {}),
+            ("delete_webhook", {"webhook_id": "*"}, {}),
+        ],
         "operator": [
             ("approve_miner", {"miner_id": town.pending_miner}, {}), ("suspend_miner", {"miner_id": town.pending_miner}, {"reason": "too slow"}),
             ("set_limits", miner, {"requests_per_minute": "90"}), ("create_payout", miner, {"amount": "0.01"}),
@@ -40,6 +45,13 @@ def steps(town: Town, file: str) -> dict[str, list[Step]]:
     }  # fmt: skip
 
 
+def newest(site: Site) -> dict[str, str]:
+    """The client's webhook, and what was sent there last."""
+    [hook] = site.api("client", "GET", "/v1/webhooks")["webhooks"]
+    sent = site.api("client", "GET", f"/v1/webhooks/{hook['webhook_id']}/deliveries")["deliveries"]
+    return {"webhook_id": hook["webhook_id"]} | ({"delivery_id": sent[0]["delivery_id"]} if sent else {})
+
+
 def test_every_action_is_done_in_the_browser(site: Site) -> None:
     content = b"what a job reads"
     file = sha256(content).hexdigest()
@@ -48,6 +60,8 @@ def test_every_action_is_done_in_the_browser(site: Site) -> None:
     for role, some in steps(site.town, file).items():
         with site.page(role if role in ("client", "miner") else "operator") as page:
             for name, about, typed in some:
+                if "webhook_id" in about:
+                    about = about | newest(site)
                 query = "&".join(f"{key}={value}" for key, value in about.items())
                 page.goto(f"{site.url}/dashboard/do/{name}?{query}")
                 assert faults(page) == []

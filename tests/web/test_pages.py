@@ -22,10 +22,10 @@ def paths(town: Town) -> dict[str, list[str]]:
                      f"/dashboard/miners/{town.pending_miner}", "/dashboard/jobs", "/dashboard/jobs?status=failed&model=sdxl-turbo", *jobs,
                      "/dashboard/clients", f"/dashboard/clients/{town.client}", "/dashboard/money", "/dashboard/money/payouts",
                      "/dashboard/money/payouts?status=approved", f"/dashboard/money/accounts/{town.client}",
-                     f"/dashboard/money/accounts/{town.client}?account=held", "/dashboard/money/accounts/issued", "/dashboard/audit", "/dashboard/settings",
+                     f"/dashboard/money/accounts/{town.client}?account=held", "/dashboard/money/accounts/issued", "/dashboard/audit", "/dashboard/settings", "/dashboard/webhooks",
                      f"/dashboard/do/suspend_miner?miner_id={town.miner}"],
-        "client": ["/dashboard", "/dashboard/jobs?status=completed", *jobs, "/dashboard/submit", "/dashboard/spending", "/dashboard/files"],
-        "miner": ["/dashboard", "/dashboard/earnings", "/dashboard/payouts", "/dashboard/do/update_miner"],
+        "client": ["/dashboard", "/dashboard/jobs?status=completed", *jobs, "/dashboard/submit", "/dashboard/spending", "/dashboard/files", "/dashboard/webhooks"],
+        "miner": ["/dashboard", "/dashboard/earnings", "/dashboard/payouts", "/dashboard/webhooks", "/dashboard/do/update_miner"],
     }  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def test_the_list_above_has_every_page_that_is_read() -> None:
     assert shown == {
         "/dashboard", "/dashboard/do/*", "/dashboard/miners", "/dashboard/miners/*", "/dashboard/clients", "/dashboard/clients/*",
         "/dashboard/money", "/dashboard/money/payouts", "/dashboard/money/accounts/*", "/dashboard/audit", "/dashboard/settings",
-        "/dashboard/jobs", "/dashboard/jobs/*", "/dashboard/submit", "/dashboard/files", "/dashboard/spending", "/dashboard/earnings", "/dashboard/payouts",
+        "/dashboard/webhooks", "/dashboard/webhooks/*", "/dashboard/jobs", "/dashboard/jobs/*", "/dashboard/submit", "/dashboard/files", "/dashboard/spending", "/dashboard/earnings", "/dashboard/payouts",
     }  # fmt: skip
 
 

@@ -49,11 +49,13 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
         return _ENDPOINTS[self.name]
 
     @property
-    def audience(self) -> OwnerKind:
+    def audience(self) -> tuple[OwnerKind, ...]:
         """Whose it is."""
         audience = self.endpoint.audience
-        assert audience in ("miner", "client", "operator")
-        return audience
+        if audience == "account":
+            return ("operator", "client", "miner")
+        assert audience != "public"
+        return (audience,)
 
     def asks(self, values: Mapping[str, str]) -> list[Field]:
         """The fields of its form."""
@@ -77,6 +79,7 @@ def _taken_back(path: Mapping[str, str], given: Mapping[str, str]) -> tuple[str,
 
 
 _MINER, _CLIENT, _JOB = "/dashboard/miners/{miner_id}", "/dashboard/clients/{client_id}", "/dashboard/jobs/{job_id}"
+_WEBHOOK: Final = "/dashboard/webhooks/{webhook_id}"
 
 ACTIONS: Final[Mapping[str, Action]] = {
     action.name: action
@@ -160,6 +163,58 @@ ACTIONS: Final[Mapping[str, Action]] = {
             danger=True,
             means="Jobs can name it no more, until it is uploaded again. A file that an unfinished job needs stays.",
         ),
+        # Of all who have a key.
+        Action(
+            name="create_webhook",
+            title="New webhook",
+            verb="Create webhook",
+            past="The webhook is made.",
+            back="/dashboard/webhooks",
+            means="The coordinator sends a signed message to a URL of yours whenever one of these events happens. What messages are "
+            "signed with is shown once.",
+        ),
+        Action(
+            name="update_webhook",
+            title="Change this webhook",
+            verb="Save",
+            past="The webhook is changed.",
+            back=_WEBHOOK,
+            means="What is pending goes to the new address too.",
+            undo=_as_it_was("update_webhook", "webhook_id", "url", "events", "description", "enabled"),
+        ),
+        Action(
+            name="rotate_webhook_secret",
+            title="Another secret for this webhook",
+            verb="Make a new secret",
+            past="The secret is made.",
+            back=_WEBHOOK,
+            means="It is shown once. Messages are signed with the one before, too, for a day.",
+        ),
+        Action(
+            name="test_webhook",
+            title="Try this webhook",
+            verb="Send",
+            past="A message is on its way.",
+            back=_WEBHOOK,
+            means="A message is sent that tells of nothing.",
+        ),
+        Action(
+            name="replay_delivery",
+            title="Send this message again",
+            verb="Send again",
+            past="The message is on its way.",
+            back=_WEBHOOK,
+            means="It is sent under the same id, so that a receiver can tell that it has it already.",
+        ),
+        Action(
+            name="delete_webhook",
+            title="Delete this webhook",
+            verb="Delete",
+            past="The webhook is deleted.",
+            back="/dashboard/webhooks",
+            danger=True,
+            means="Nothing more is sent, and the log of what was sent goes with it. This cannot be undone.",
+        ),
         # A miner's.
         Action(
             name="request_payout", title="Ask to be paid out", verb="Ask for it", past="The payout waits for the operator.",
@@ -187,7 +242,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
 
 def _action(visit: Visit) -> Action:
     action = ACTIONS.get(visit.path["action"])
-    if action is None or action.audience != visit.caller.kind:
+    if action is None or visit.caller.kind not in action.audience:
         raise HttpProblem(404, "not-found", "Not Found", "There is no such action.")
     return action
 
@@ -196,7 +251,7 @@ def _path(action: Action, given: Mapping[str, str], visit: Visit) -> dict[str, s
     """What the call's path names."""
     names = [part[1:-1] for part in action.endpoint.path.split("/") if part.startswith("{")]
     found = {name: given.get(name, "") for name in names}
-    if action.audience == "miner":
+    if action.audience == ("miner",):
         found["miner_id"] = visit.caller.id
     if not all(found.values()):
         raise HttpProblem(404, "not-found", "Not Found", "It does not say about whom or what.")
@@ -233,6 +288,10 @@ async def _before(visit: Visit, action: Action, path: Mapping[str, str]) -> dict
             for name in ("name", "location", "price_per_hour", "max_concurrent", "payout_destination")
         }
         now["draining"] = "on" if view.status == "draining" else ""
+    elif action.name == "update_webhook":
+        webhook = await perform(visit.web.services, "get_webhook", visit.caller, path=path)
+        now = {"url": webhook.url, "events": " ".join(webhook.events), "description": webhook.description}
+        now["enabled"] = "on" if webhook.enabled else ""
     else:
         return {}
     words = {name: "" if value is None else str(value) for name, value in now.items()}

@@ -81,7 +81,8 @@ async def submit(visit: Visit) -> Response:
         if problem.status not in (402, 409, 422):
             raise
         return await _form(visit, given, problem)
-    visit.tell(Done("The job is queued, and its price is set aside."))
+    said = "The job is queued, and its price is set aside."
+    visit.tell(Done(f"{said} {answer.warning[0].upper()}{answer.warning[1:]}." if answer.warning else said))
     return visit.go(f"/dashboard/jobs/{answer.job_id}")
 
 

@@ -13,7 +13,13 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "credit": ("Opening credit", "In currency units."),
     "destination": ("Destination", "Empty: the miner's own."),
     "draining": ("Draining", "Finish what is held, and take nothing new."),
+    "description": ("Description", "For yourself."),
+    "enabled": ("Enabled", "Messages are sent, also those that are pending."),
     "estimated_time": ("Estimated time", "Seconds. Empty: estimated from what miners measured."),
+    "events": (
+        "Events",
+        "Such as job.completed job.failed, with blanks between them. Empty: all that concern the account.",
+    ),
     "expires_in": ("Works for", "Seconds."),
     "grace": ("Old keys go on for", "Seconds. 0: they end now."),
     "gpu_count": ("GPUs", ""),
@@ -34,8 +40,13 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "requests_per_minute": ("Requests a minute", "0 is no limit. Empty: the coordinator's setting."),
     "require_result": ("The bytes of the result must arrive", "Else its hash is enough."),
     "timeout": ("Time for the job", "Seconds. Empty: the coordinator's setting."),
+    "url": ("URL", "Where messages are sent, https://…"),
     "uses": ("How often it can be used", ""),
 }
+
+
+#: How a field is asked for: `words` are several, with blanks between them.
+Kind = Literal["text", "number", "check", "words"]
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -44,9 +55,11 @@ class Field(msgspec.Struct, frozen=True):
     name: str
     label: str
     hint: str
-    kind: Literal["text", "number", "check"]
+    kind: Kind
     required: bool
     value: str
+    #: Whether leaving it out keeps what is there: then an empty text has to be said.
+    keeps: bool = False
 
 
 def fields(
@@ -63,18 +76,24 @@ def fields(
         label, hint = LABELS.get(field.name, (field.name.replace("_", " ").capitalize(), ""))
         default = "" if field.required or field.default in (None, msgspec.NODEFAULT, msgspec.UNSET) else field.default
         value = values.get(field.name, f"{default:g}" if isinstance(default, float) else str(default))
-        found.append(Field(field.name, label, hint, kind, field.required, value))
+        found.append(Field(field.name, label, hint, kind, field.required, value, _keeps(hints[field.name])))
     return found
 
 
-def _kind(hint: Any) -> Literal["text", "number", "check"] | None:
+def _keeps(hint: Any) -> bool:
+    return msgspec.UnsetType in get_args(hint)
+
+
+def _kind(hint: Any) -> Kind | None:
     """How it is asked for; `None` where a form cannot."""
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
     if get_origin(hint) in (Union, types.UnionType):
         inner = [_kind(one) for one in get_args(hint) if one not in (type(None), msgspec.UnsetType)]
         return inner[0] if len(inner) == 1 else None
-    known: dict[Any, Literal["text", "number", "check"]] = {str: "text", int: "number", float: "number", bool: "check"}
+    if get_origin(hint) is list:
+        return "words" if get_origin(get_args(hint)[0]) is Literal else None
+    known: dict[Any, Kind] = {str: "text", int: "number", float: "number", bool: "check"}
     return known.get(hint)
 
 
@@ -85,7 +104,9 @@ def typed(asked: list[Field], given: Mapping[str, str]) -> dict[str, Any]:
         text = given.get(field.name, "").strip()
         if field.kind == "check":
             found[field.name] = text == "on"
-        elif text or (field.required and field.kind == "text"):
+        elif field.kind == "words":
+            found[field.name] = text.replace(",", " ").split()
+        elif text or (field.kind == "text" and (field.required or (field.keeps and field.name in given))):
             found[field.name] = _number(text) if field.kind == "number" else text
     return found
 

@@ -7,7 +7,7 @@ import msgspec
 from starlette.responses import Response
 
 from pithead.exchange.ports import OwnerKind
-from pithead.web import actions, buying, home, operator, owners, people, purse, signing, stream, work
+from pithead.web import actions, buying, home, hooks, operator, owners, people, purse, signing, stream, work
 from pithead.web.visits import Visit
 
 Handler = Callable[[Visit], Awaitable[Response]]
@@ -40,6 +40,8 @@ PAGES: Final = (
     Page("GET", "/dashboard/do/{action}", _ALL, actions.ask),
     Page("POST", "/dashboard/do/{action}", _ALL, actions.act),
     Page("GET", "/dashboard/export/{table}.csv", _ALL, purse.export),
+    Page("GET", "/dashboard/webhooks", _ALL, hooks.webhooks),
+    Page("GET", "/dashboard/webhooks/{webhook_id}", _ALL, hooks.webhook),
     # The operator's.
     Page("GET", "/dashboard/miners", _OPERATOR, operator.miners),
     Page("GET", "/dashboard/miners/{miner_id}", _OPERATOR, people.miner),
