@@ -33,7 +33,7 @@ def pictures(town: Town) -> list[Picture]:
     return [
         Picture("overview", "operator", "/dashboard"),
         Picture("overview-dark", "operator", "/dashboard", "dark"),
-        Picture("miner", "operator", f"/dashboard/miners/{town.miner}"),
+        Picture("miner", "operator", f"/dashboard/miners/{town.miner}", "light", {"width": 1280, "height": 800}),
         Picture("job", "operator", f"/dashboard/jobs/{town.completed}"),
         Picture("money", "operator", "/dashboard/money", "dark", {"width": 1280, "height": 700}),
         Picture("waits", "client", f"/dashboard/jobs/{town.queued}"),

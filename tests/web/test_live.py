@@ -40,6 +40,21 @@ def test_the_overview_follows_and_takes_nobody_s_focus(site: Site) -> None:
         expect(page.locator(".figure dd").first).to_have_text(str(queued + 2))
 
 
+def test_a_page_holds_still_while_somebody_reads(site: Site) -> None:
+    with site.page("operator") as page:
+        alive(page)
+        queued = int(figure(page, "Queued"))
+        page.click("#pulse")
+        expect(page.locator("#pulse")).to_have_text("Paused")
+        assert faults(page) == []
+        page.evaluate("void (window.heard = new Promise(told => document.addEventListener('htmx:sseMessage', told)))")
+        site.api("client", "POST", "/v1/jobs", json=JOB)
+        page.evaluate("window.heard.then(() => true)")
+        assert int(figure(page, "Queued")) == queued
+        page.click("#pulse")
+        expect(page.locator(".figure dd").first).to_have_text(str(queued + 1))
+
+
 def test_a_client_submits_watches_the_output_arrive_and_reads_the_result(site: Site) -> None:
     """From the form to the result, the page never loaded anew."""
     miner = f"/v1/miners/{site.town.miner}"

@@ -162,8 +162,9 @@ async def test_a_dashboard_that_is_switched_off_is_not_there(tmp_path: Path) -> 
 
 
 async def test_a_browser_at_the_front_door_is_led_to_the_dashboard(world: World) -> None:
-    answer = await world.http.get("/", headers={"Accept": "text/html,*/*"})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard")
+    for path in ("/", "/dashboard/"):
+        answer = await world.http.get(path, headers={"Accept": "text/html,*/*"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard")
     assert (await world.http.get("/")).json()["name"] == "pithead"
 
 

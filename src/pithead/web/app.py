@@ -54,7 +54,10 @@ class Dashboard:
         async def file(request: Request) -> Response:
             return static.answer(request)
 
-        router = Router([Route(BASE + "{file:path}", file), *routes], redirect_slashes=False)
+        router = Router(
+            [Route(BASE + "{file:path}", file), Route("/dashboard/", _to_the_first_page), *routes],
+            redirect_slashes=False,
+        )
         own: ASGIApp = _Guarded(web, router)
         if settings.log_requests or settings.log_level == "debug":
             own = RequestLog(own)
@@ -70,6 +73,10 @@ class Dashboard:
                 await RedirectResponse("/dashboard", 303)(scope, receive, send)
                 return
         await self._api(scope, receive, send)
+
+
+async def _to_the_first_page(request: Request) -> Response:
+    return RedirectResponse("/dashboard", 303)
 
 
 class _Guarded:

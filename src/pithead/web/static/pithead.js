@@ -54,14 +54,24 @@
   }).observe(document.documentElement);
 
   // Whether the page follows what happens.
+  const light = document.getElementById("pulse");
+  let paused = false;
   const pulse = (state, said) => {
-    const light = document.getElementById("pulse");
     if (!light) return;
-    light.dataset.state = state;
-    light.textContent = said;
+    light.hidden = false;
+    light.dataset.state = paused ? "" : state;
+    light.textContent = paused ? "Paused" : said;
+    light.setAttribute("aria-pressed", String(!paused));
   };
   document.addEventListener("htmx:sseOpen", () => pulse("on", "Live"));
   document.addEventListener("htmx:sseError", () => pulse("off", "Reconnecting"));
+  // Whoever reads can hold the page still.
+  light?.addEventListener("click", () => {
+    paused = !paused;
+    pulse("on", "Live");
+    if (!paused) htmx.trigger("#live", "sse:change");
+  });
+  document.addEventListener("htmx:beforeRequest", (event) => { if (paused) event.preventDefault(); });
   document.addEventListener("htmx:afterSettle", () => { draw(); tick(); });
 
   document.addEventListener("click", async (event) => {
