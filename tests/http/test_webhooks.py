@@ -83,7 +83,7 @@ async def test_each_is_told_what_concerns_it_and_what_it_wants(near: World, told
     await hook(client, told, "job.failed", "job.cancelled")
     await hook(miner, told)
     await hook(near.operator, told, "job.expired", "payout.rejected")
-    await ended(near, client, miner)
+    completed = await ended(near, client, miner)
     cancelled = await client.submit()
     body(await client.delete(f"/v1/jobs/{cancelled}"))
     failed = await client.submit(max_attempts=1)
@@ -98,7 +98,7 @@ async def test_each_is_told_what_concerns_it_and_what_it_wants(near: World, told
         pass
     events = [json.loads(one.body) for one in told.told]
     assert sorted((event["type"], event["data"].get("job_id")) for event in events if event["type"].startswith("job")) == [
-        ("job.cancelled", cancelled), ("job.completed", events[0]["data"]["job_id"]), ("job.expired", expired),
+        ("job.cancelled", cancelled), ("job.completed", completed), ("job.expired", expired),
         ("job.failed", failed),
     ]  # fmt: skip
     assert sorted(event["type"] for event in events if event["type"].startswith("payout")) == [

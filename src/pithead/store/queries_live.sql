@@ -13,10 +13,10 @@ INSERT INTO outputs (job, attempt, start, size, at, body) VALUES (:job, :attempt
 SELECT start, body FROM outputs WHERE job = :job AND attempt = :attempt AND start + size > :place ORDER BY start
 
 -- name: prune_outputs
--- Some pieces that are older than that and whose job is finished, or gone.
+-- The pieces of some jobs that are finished, or gone, longer than that. The first piece stands for all of an attempt's.
 DELETE FROM outputs WHERE job IN (
     SELECT DISTINCT outputs.job FROM outputs LEFT JOIN jobs ON jobs.seq = outputs.job
-    WHERE outputs.at < :before AND (jobs.seq IS NULL OR jobs.finished_at < :before) LIMIT :limit)
+    WHERE start = 0 AND outputs.at < :before AND (jobs.seq IS NULL OR jobs.finished_at < :before) LIMIT :limit)
 
 -- name: keep_trace
 -- The span that submitted a job.

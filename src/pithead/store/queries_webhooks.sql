@@ -53,21 +53,17 @@ SELECT {delivery} FROM deliveries
 WHERE webhook = :webhook AND seq < :before AND (CAST(:state AS TEXT) IS NULL OR state = :state)
 ORDER BY seq DESC LIMIT :limit
 
--- name: due_deliveries
--- Some messages that are due, the oldest first: a few for each webhook that takes any, so that none holds up the others.
-SELECT {delivery} FROM deliveries WHERE seq IN (
-    SELECT seq FROM (
-        SELECT d.seq, d.due_at, row_number() OVER (PARTITION BY d.webhook ORDER BY d.due_at, d.seq) AS place
-        FROM deliveries d JOIN webhooks w ON w.seq = d.webhook
-        WHERE d.state = 'pending' AND d.due_at <= :now AND w.disabled_at IS NULL AND w.resume_at <= :now) AS due
-    WHERE place <= :each ORDER BY due_at, seq LIMIT :limit)
-ORDER BY due_at, seq {TAKE}
+-- name: ready_webhooks
+-- Some webhooks for which a message is due and that take any, those first that wait the longest.
+SELECT seq FROM webhooks
+WHERE disabled_at IS NULL AND resume_at <= :now AND EXISTS (
+    SELECT 1 FROM deliveries WHERE webhook = webhooks.seq AND state = 'pending' AND due_at <= :now)
+ORDER BY (SELECT min(due_at) FROM deliveries WHERE webhook = webhooks.seq AND state = 'pending'), seq LIMIT :limit
 
--- name: has_due_delivery
--- Whether there is a message to be sent.
-SELECT EXISTS (
-    SELECT 1 FROM deliveries d JOIN webhooks w ON w.seq = d.webhook
-    WHERE d.state = 'pending' AND d.due_at <= :now AND w.disabled_at IS NULL AND w.resume_at <= :now)
+-- name: due_deliveries
+-- Some messages to a webhook that are due, the oldest first.
+SELECT {delivery} FROM deliveries WHERE webhook = :webhook AND state = 'pending' AND due_at <= :now
+ORDER BY due_at, seq LIMIT :limit {TAKE}
 
 -- name: save_delivery
 -- How it goes with a message, where nobody else has sent it meanwhile.

@@ -81,10 +81,16 @@ class WebhooksSql:
         return [_delivery(row) for row in rows]
 
     def due_deliveries(self, now: float, each: int, limit: int) -> list[Delivery]:
-        return [_delivery(row) for row in self._all("due_deliveries", now=now, each=each, limit=limit)]
+        found: list[Delivery] = []
+        for (webhook,) in self._all("ready_webhooks", now=now, limit=limit):
+            most = min(each, limit - len(found))
+            found += [_delivery(row) for row in self._all("due_deliveries", webhook=webhook, now=now, limit=most)]
+            if len(found) == limit:
+                break
+        return found
 
     def has_due_delivery(self, now: float) -> bool:
-        return bool(self._one("has_due_delivery", now=now)[0])
+        return bool(self._all("ready_webhooks", now=now, limit=1))
 
     def save_delivery(self, before: Delivery, after: Delivery) -> bool:
         row = {
