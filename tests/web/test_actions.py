@@ -50,6 +50,16 @@ async def test_what_was_done_is_told_once(place: Place) -> None:
     assert "The miner may work." not in (await place.operator.get(where)).text
 
 
+@pytest.mark.parametrize(
+    "planted", ["%7B", "%7B%22said%22:%22x%22,%22undo%22:%22https://evil.example%22%7D", "null", "%"]
+)
+async def test_a_planted_cookie_leads_nowhere(place: Place, planted: str) -> None:
+    place.operator.cookies["pithead_done"] = planted
+    page = await place.operator.get("/dashboard")
+    assert page.status_code == 200
+    assert "evil" not in page.text
+
+
 async def test_a_miner_is_retired(place: Place) -> None:
     assert (await place.operator.do("retire_miner", miner_id=place.town.miner)).status_code == 303
     assert (await seen(place, place.town.miner))["status"] == "retired"

@@ -141,9 +141,11 @@ class Visit:
             return None
         self.set_cookie(DONE, "", 0)
         try:
-            return msgspec.json.decode(unquote(kept), type=Done)
+            done = msgspec.json.decode(unquote(kept), type=Done)
         except msgspec.DecodeError:
             return None
+        # A neighbour under the same domain may have planted it.
+        return done if not done.undo or done.undo.startswith("/dashboard/do/") else None
 
     def go(self, where: str) -> Response:
         """On to another page."""
