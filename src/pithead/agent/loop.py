@@ -19,7 +19,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from pithead import tracing
@@ -33,12 +32,13 @@ from pithead.agent.listening import listen
 from pithead.agent.owner.governor import Governor
 from pithead.agent.record import JobLine, Record
 from pithead.agent.rhythm import Lease, Rhythm
-from pithead.agent.runners.base import About, Report, RunFailed, Runner, RunResult, takes_files, task_of
+from pithead.agent.runners.base import About, RunFailed, Runner, RunResult
+from pithead.agent.running import Runs
 from pithead.agent.service import notify
 from pithead.agent.spool import Finished, Spool
 from pithead.agent.telling import Telling, Turns
 from pithead.client import ApiError, AsyncMinerClient, PitheadError, Unauthorized
-from pithead.wire.miners import Assignment, HeartbeatAnswer, JobLimits, Orders
+from pithead.wire.miners import Assignment, HeartbeatAnswer, Orders
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Agent:
         """
         pace = pace or Pace()
         self._client, self._runner, self._spool, self._pace = client, runner, spool, pace
-        self._telemetry, self._clock, self._cache = telemetry, clock, cache
+        self._telemetry, self._clock = telemetry, clock
         self._line = Line(pace, clock)
         #: Set whenever a job is done or out of the agent's hands, the owner decided otherwise, or an interruption came.
         self._changed = asyncio.Event()
@@ -100,6 +100,7 @@ class Agent:
         )
         self._rhythm = Rhythm(pace.heartbeat, clock)
         self._turns = Turns(pace, clock)
+        self._runs = Runs(runner, cache, client, self._line)
         #: Of one job there may be two: what an earlier life left of it, twice taken, waits under both leases.
         self._held: set[Held] = set()
         #: Jobs that were asked for, while the answer is not here.
@@ -270,8 +271,7 @@ class Agent:
                 self._let_go(held)
 
     async def _run(self, held: Held, assignment: Assignment) -> RunResult:
-        """Have it run, for as long as the attempt may take. Raises `RunFailed` only."""
-
+        """Have it run, and tell how it gets on. Raises as `Runs.run` does."""
         assert held.telling is not None
         tell = held.telling.report
 
@@ -280,41 +280,10 @@ class Agent:
             self._record.moved(id(held), "running", fraction, message)
 
         telling = self._group.create_task(held.telling.go_on(), name=f"progress of {held.job_id}")
-        limit, asked = asyncio.timeout(assignment.attempt_expires_in), assignment.limits or JobLimits()
-        own = asyncio.timeout(None)
         try:
-            async with limit, self._files_of(held, assignment, report) as files, own:
-                if asked.wall_clock_seconds is not None:
-                    # From here on: what it took to fetch its files is no time of the job's own.
-                    own.reschedule(asyncio.get_running_loop().time() + asked.wall_clock_seconds)
-                result = await self._runner.run(task_of(assignment, files), report)
-            if asked.output_bytes is not None and len(result.data) > asked.output_bytes:
-                raise RunFailed(
-                    "error", f"the result is longer than the {asked.output_bytes} bytes that the job allows"
-                )
-            return result
-        except (RunFailed, Unauthorized):
-            raise
-        except Exception:
-            if own.expired():
-                raise RunFailed("timeout", f"not done within the job's own {asked.wall_clock_seconds:g} s") from None
-            if limit.expired():
-                raise RunFailed("timeout", f"not done within {assignment.attempt_expires_in:.0f} s") from None
-            log.exception("%s: the runner broke", held.job_id)
-            raise RunFailed("error", "the runner broke; the miner's log says how") from None
+            return await self._runs.run(assignment, report)
         finally:
             telling.cancel()
-
-    def _files_of(
-        self, held: Held, assignment: Assignment, report: Report
-    ) -> contextlib.AbstractAsyncContextManager[Mapping[str, Path]]:
-        """The job's input files, for as long as it runs. Raises `RunFailed`, before anything is fetched for nothing."""
-        files = assignment.input_files
-        if not files:
-            return contextlib.nullcontext({})
-        if self._cache is None or not takes_files(self._runner, assignment.model):
-            raise RunFailed("bad_input", f"{assignment.model} makes no use of input files; submit the job without them")
-        return self._cache.holding(self._client, self._line, held.job_id, held.token, files, report)
 
     async def _report(self, held: Held, failure: RunFailed) -> None:
         kind, reason = failure.kind, failure.reason[:_LONGEST_REASON]
