@@ -120,7 +120,7 @@ def build(
 
     def lookup(key: str) -> Principal | None | Awaitable[Principal | None]:
         found = services.coordinator.principal(key)
-        return looked_up(found) if isinstance(found, Awaitable) else found
+        return found if found is None or isinstance(found, Principal) else looked_up(found)
 
     app = Keys(app, lookup, public=is_public)
     tally = services.coordinator.tally

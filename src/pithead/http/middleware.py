@@ -8,7 +8,6 @@ Each also works alone. Headers that an inner one wants on the response are gathe
 outermost, so that `send` is wrapped once for the whole stack.
 """
 
-import inspect
 import itertools
 import logging
 import math
@@ -213,11 +212,12 @@ class Keys:
                 bearer = rest.strip() if scheme.lower() == "bearer" else ""
             elif name == b"x-api-key":
                 plain = value.decode("latin-1").strip()
-        principal = None
+        principal: Any = None
         key = bearer or plain
         if key and not (bearer and plain and bearer != plain):
             principal = self._lookup(key)
-            if inspect.isawaitable(principal):
+            # Not `inspect.isawaitable`, which costs a hundredth of a heartbeat.
+            if hasattr(principal, "__await__"):
                 principal = await principal
         if principal is None and not self._public(scope):
             raise _unauthorised(bearer, plain)
@@ -256,7 +256,7 @@ class RateLimits:
         rules = self._policies(scope)
         if any(rule.limit for rule in rules):
             outcome = self._limiter.hit(rules)
-            admitted, standings = await outcome if inspect.isawaitable(outcome) else outcome
+            admitted, standings = outcome if isinstance(outcome, tuple) else await outcome
             if not admitted:
                 exhausted = [s for s in standings if s.remaining == 0] or standings
                 worst = max(exhausted, key=lambda s: s.reset)
