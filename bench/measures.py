@@ -140,13 +140,22 @@ MEASURES: Final = (
 )
 
 
+#: How many jobs a connection submits before it is the next one's turn.
+_AT_A_TIME: Final = 4
+
+
 async def prepare(target: Target) -> None:
-    """See to it that each connection knows of jobs that wait for its miner."""
+    """See to it that each connection knows of jobs that wait for its miner.
+
+    They are submitted in turn, a few for each connection, so that jobs are taken about in the order in which they came, as
+    a queue hands them out, and not from all over it.
+    """
     count = -(-target.contender.jobs_ahead // len(target.shares))
     if target.contender.takes_anything:
         target.waiting = [[JOB_ID] * count for _ in target.shares]
-    else:
-        scripts = [_submit_batch(target, n, count) for n in range(len(target.shares))]
+        return
+    for known in range(_AT_A_TIME, count + _AT_A_TIME, _AT_A_TIME):
+        scripts = [_submit_batch(target, n, min(known, count)) for n in range(len(target.shares))]
         await follow(target.contender.ports, scripts)
 
 
@@ -155,7 +164,8 @@ def _submit_batch(target: Target, number: int, count: int) -> Script:
     if missing > 0:
         body = b'{"jobs":[%s]}' % b",".join(_bodies(target.shares[number][0], missing))
         answer = yield 0, request("POST", "/v1/jobs/batch", target.fleet.client_key, body)
-        target.waiting[number].extend(job.job_id for job in _submitted.decode(answer).jobs)
+        # The first to be taken is the last of the list.
+        target.waiting[number][:0] = reversed([job.job_id for job in _submitted.decode(answer).jobs])
 
 
 def _bodies(miner: Miner, count: int) -> Iterator[bytes]:

@@ -318,7 +318,8 @@ class Coordinator:
         # Where other coordinators judge leases too, what is heard must be where they see it before it is answered.
         if not self._shared:
             now = self._clock()
-            await self.known(miner_id, now)
+            if self.presence.known(miner_id, now) is None:
+                await self.known(miner_id, now)
             beat = self.presence.beat(now, miner_id, names, telemetry)
         if beat is None:
             beat = await self.run(lambda tx, now: miners.heartbeat(tx, now, self.rules, miner_id, names, telemetry))

@@ -180,9 +180,8 @@ class _Endpoint:
             raw = b""
             if self._reads_json:
                 raw = await read_body(scope, receive, self._services.max_body_bytes)
-                call.body = decode_body(
-                    raw, header(scope, b"content-type"), endpoint.request, optional=endpoint.body_optional
-                )
+                if raw or not endpoint.body_optional:
+                    call.body = decode_body(raw, header(scope, b"content-type"), endpoint.request)
             answer = await self._handler(call)
             if endpoint.idempotent and not isinstance(answer, msgspec.Struct):
                 answer = await _carry_out(call, raw, answer)
@@ -292,7 +291,8 @@ async def perform(
         if endpoint.request is not None:
             if len(body) > services.max_body_bytes:
                 raise HttpProblem(400, "unreadable", "The request cannot be read", "it is too large")
-            call.body = decode_body(body, "application/json", endpoint.request, optional=endpoint.body_optional)
+            if body or not endpoint.body_optional:
+                call.body = decode_body(body, "application/json", endpoint.request)
         answer = await _handlers[name](call)
         if endpoint.idempotent and not isinstance(answer, msgspec.Struct):
             answer = await _carry_out(call, body, answer)

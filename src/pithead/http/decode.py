@@ -55,14 +55,12 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     return body
 
 
-def decode_body(body: bytes, content_type: str | None, shape: Any, *, optional: bool) -> Any:
-    """The body as `shape`; `None` for an empty one where it is optional.
+def decode_body(body: bytes, content_type: str | None, shape: Any) -> Any:
+    """The body as `shape`.
 
     A problem with status 400 for what is not JSON, 422 for JSON that is not of the shape.
     """
     if not body:
-        if optional:
-            return None
         raise _unreadable("the body is empty, and JSON is needed")
     if content_type != "application/json":
         _check_content_type(content_type)

@@ -2,13 +2,13 @@
 
 import asyncio
 import base64
-from functools import partial
+from functools import lru_cache, partial
 
 import msgspec
 from msgspec import UNSET
 
 from pithead.core import matching
-from pithead.core.miners import status
+from pithead.core.miners import Status, status
 from pithead.exchange import dispatch, miners
 from pithead.exchange.blobs import name_of
 from pithead.exchange.dispatch import Measured
@@ -82,15 +82,27 @@ async def deregister(call: Call) -> wire.MinerView:
     return shapes.miner_view(await call.exchange.run(lambda tx, now: miners.retire(tx, now, rules, miner_id, miner_id)))
 
 
+@lru_cache(maxsize=10_000)
+def _idle(standing: Status, fitting: int) -> Ready:
+    """What a miner that holds nothing is answered: most of all answers, and few different ones."""
+    answer = wire.HeartbeatAnswer(
+        status="ok", jobs_assigned=0, queue_length=fitting, miner_status=standing.value, stop=[], leases=[]
+    )
+    return Ready(200, encode(answer))
+
+
 @handles("heartbeat")
-async def heartbeat(call: Call) -> wire.HeartbeatAnswer | Operation:
+async def heartbeat(call: Call) -> wire.HeartbeatAnswer | Ready | Operation:
     exchange, miner_id = call.exchange, call.caller.id
     body: wire.Heartbeat | None = call.body
     names = body.jobs if body else ()
     telemetry = encode(body.telemetry) if body and body.telemetry else None
     if call.idempotency_key is None:
         beat = await exchange.beat(miner_id, names, telemetry)
-        return shapes.beat(beat, exchange.queue_length(beat.miner, len(beat.held)), exchange.now())
+        fitting = exchange.queue_length(beat.miner, len(beat.held))
+        if not beat.held and not beat.stop:
+            return _idle(status(beat.miner), fitting)
+        return shapes.beat(beat, fitting, exchange.now())
     # The answer is to be kept, which takes a transaction, and the board is not to be looked at within one.
     fitting = exchange.board.count(await exchange.peek(lambda tx: miners.find(tx, miner_id)))
 
