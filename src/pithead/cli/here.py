@@ -38,8 +38,9 @@ _SHELLS: Final = ("bash", "zsh", "fish")
     help=f"The name to save it under; default: the one in use, at first {DEFAULT_PROFILE}.",
 )
 @json_option
-def login(url: str, key: str | None, name: str | None) -> None:
-    """Save a coordinator's URL and your key, for the commands after it."""
+@click.pass_obj
+def login(transport: Any, url: str, key: str | None, name: str | None) -> None:
+    """Try a key at a coordinator, and save both for the commands after it."""
     from pithead.client.environment import checked_key, checked_url
 
     name = chosen() if name is None else name
@@ -50,11 +51,28 @@ def login(url: str, key: str | None, name: str | None) -> None:
         key = click.prompt("Key", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline().strip()
         if not key:
             fail("no key came on standard input; pipe it in, or give --key")
-    save(name, Profile(url, checked_key(key)))
+    key = checked_key(key)
+    _try(url, key, transport)
+    save(name, Profile(url, key))
     emit(
         {"profile": name, "url": url, "path": str(path())},
         lambda: click.echo(f"Saved {url} as profile {name!r} in {path()}."),
     )
+
+
+def _try(url: str, key: str, transport: Any) -> None:
+    """A key that the coordinator refuses is not worth keeping. One that cannot be tried now is kept, and it is said."""
+    from pithead.client import ApiError, Client, PitheadError, Unauthorized
+
+    try:
+        with Client(url, key, retry_for=0, transport=transport) as client:
+            client.me()
+    except Unauthorized as error:
+        fail(f"{url} does not take this key ({error.detail}); nothing was saved: check that all of it was copied")
+    except ApiError:
+        pass  # The key is known: it is the operator's or a miner's, and only clients have an account.
+    except PitheadError as error:
+        click.echo(f"pithead: the key could not be tried: {error}", err=True)
 
 
 # ---- profiles

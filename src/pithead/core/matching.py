@@ -120,7 +120,7 @@ class Condition(NamedTuple):
 
 
 _REMEDIES: Final = {
-    Status.PENDING: "send a heartbeat; where that does not admit you, the operator has to approve you",
+    Status.PENDING: "send a heartbeat, as 'pithead miner run' does; where that does not admit you, the operator has to approve you",
     Status.SUSPENDED: "ask the operator, who can approve you again",
     Status.RETIRED: "register anew",
     Status.OFFLINE: "send heartbeats: start the agent, or look why it cannot reach the coordinator",

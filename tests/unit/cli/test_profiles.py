@@ -6,7 +6,9 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from tests.unit.cli.conftest import problem
 
 URL = "http://127.0.0.1:8080"
 
@@ -94,6 +96,24 @@ def test_login_again_keeps_the_mode_and_the_others(run: Any, config: Path) -> No
 def test_login_refuses_what_cannot_be_right(run: Any, refused: Any, config: Path, args: list[str], says: str) -> None:
     assert says in refused(run("login", *args, input=""))
     assert not config.exists()
+
+
+def test_a_key_that_is_refused_is_not_saved_and_the_one_before_stays(
+    asked: Any, run: Any, refused: Any, coordinator: Any
+) -> None:
+    run("login", "--url", "http://saved", "--key", "good")
+    coordinator.answers["GET /v1/clients/me"] = problem(401, "the key is unknown, or has been revoked")
+    said = refused(run("login", "--url", "http://saved", "--key", "mistyped"))
+    assert "http://saved does not take this key (the key is unknown, or has been revoked); nothing was saved" in said
+    assert asked(*LIST) == ("http://saved", "good")
+
+
+def test_a_key_that_cannot_be_tried_is_saved_and_it_is_said(asked: Any, run: Any, coordinator: Any) -> None:
+    coordinator.answers["GET /v1/clients/me"] = httpx.ConnectError("nobody there")
+    outcome = run("login", "--url", "http://away", "--key", "key_1")
+    assert outcome.exit_code == 0
+    assert outcome.stderr.startswith("pithead: the key could not be tried: ") and outcome.stderr.count("\n") == 1
+    assert asked(*LIST) == ("http://away", "key_1")
 
 
 @pytest.mark.parametrize("text", ["[", "default = 1", "[default]\nkey = 5", "\udcff"])
