@@ -47,7 +47,7 @@ def request(
     wanted = balance if amount is None else micros(amount)
     to = destination or miner.payout_destination
     if not to:
-        raise Conflict("there is no payout_destination: PUT one to the miner first")
+        raise Conflict("there is no payout_destination: set one first ('pithead miner payout destination')")
     if amount is not None and wanted < max(1, rules.payout_minimum):
         least = units(max(1, rules.payout_minimum))
         raise Invalid(Fault("amount", f"must be at least {least}, the least that is paid out"))

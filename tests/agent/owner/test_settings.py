@@ -80,7 +80,7 @@ def test_a_date_of_toml_is_an_instant_too(file: Path) -> None:
         ("nonsense", "1", "'pithead miner settings' lists"),
         ("max_concurrent", "many", "Expected `int"),
         ("max_concurrent", "0", ">= 1"),
-        ("hours", "7-9", "matching regex"),
+        ("hours", "7-9", "not in the form that is wanted; its meaning: When to work, in local time: `22:00-07:00`"),
         ("days", "monday", "Invalid enum value"),
         ("pause", "tomorrow", "Invalid isoformat"),
         ("alerts.memory.action", "shout", "Invalid enum value"),

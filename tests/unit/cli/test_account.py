@@ -92,7 +92,7 @@ async def test_a_miner_asks_to_be_paid_out(api: Api) -> None:
 
     refused = payout("request")
     assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "payout_destination" in refused.stderr
+    assert "set one first ('pithead miner payout destination')" in refused.stderr
     assert "DE00 1234" in payout("destination", "DE00 1234").stdout
     made = json.loads(payout("request", "1", "--idempotency-key", "monday", "--json").stdout)
     again = json.loads(payout("request", "1", "--idempotency-key", "monday", "--json").stdout)

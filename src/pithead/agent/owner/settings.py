@@ -206,7 +206,9 @@ def convert(option: Option, value: Any, where: str) -> Any:
         if option.name == "pause" and found is not None and found not in ("yes", "no"):
             datetime.fromisoformat(found)
     except (msgspec.ValidationError, ValueError) as error:
-        raise Unreadable(f"{where} ({value!r}): {error}; its meaning: {option.meaning}") from None
+        # A pattern is for programs; the meaning has an example.
+        fault = "not in the form that is wanted" if "matching regex" in str(error) else str(error)
+        raise Unreadable(f"{where} ({value!r}): {fault}; its meaning: {option.meaning}") from None
     return found
 
 
