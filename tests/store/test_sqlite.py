@@ -167,6 +167,10 @@ SCANS: Final = {
     "ledger_extent": "likewise",
     "census": "the miners and what they hold, when somebody asks why a job waits",
     "miners_due": "of the miners, while their payouts are due",
+    # Of webhooks there are few, a handful for each account that has any:
+    "all_webhooks": "while their secrets are sealed anew",
+    "hooked_accounts": "once, at the start, and after a gap in the news",
+    "ready_webhooks": "of the webhooks, each by what it has to send",
     # Of an index that holds unfinished jobs only:
     "jobs_by_state": "an operator's overview",
     # Of the newest postings, so many at the most:
