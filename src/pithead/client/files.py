@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import BinaryIO, Final, Self
 
 from pithead.client.core import Reply
 from pithead.client.errors import FileCorrupted, Misused
+from pithead.client.results import beside
 
 #: Files of a job: paths, each under its own name, or paths by the names that the job is to give them.
 Files = Iterable[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
@@ -125,7 +125,7 @@ class Place:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
-        self._temporary = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}.part")
+        self._temporary = beside(self._path)
         self.file: BinaryIO = self._temporary.open("x+b")
 
     def settle(self) -> Path:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from pithead.client.core import Reply
-from pithead.client.errors import Corrupted
+from pithead.client.errors import Corrupted, Misused
 
 _SHA256 = re.compile(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/=]+):")
 
@@ -42,13 +42,20 @@ def verified(job_id: str) -> Callable[[Reply], bytes]:
     return finish
 
 
+def beside(path: Path) -> Path:
+    """A temporary name for what becomes this file. Raises `Misused`: a device or a pipe would be replaced by the file."""
+    if path.exists() and not path.is_file():
+        raise Misused(what=f"{path} is there and is no file; give the name of one")
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+
 class Part:
     """A download on its way: written beside its place under a temporary name, which goes unless `finish` was reached."""
 
     def __init__(self, job_id: str, path: str | os.PathLike[str]) -> None:
         self.job_id = job_id
         self.path = Path(path)
-        self._temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.part")
+        self._temporary = beside(self.path)
         self._file: BinaryIO = self._temporary.open("xb")
         self._hash = hashlib.sha256()
 

@@ -260,6 +260,14 @@ def test_cancel(keyed: Any, coordinator: Any, shapes: Any) -> None:
     assert json.loads(keyed("job", "cancel", "job_1", "--json").stdout)["status"] == "cancelled"
 
 
+@pytest.mark.parametrize("command", [("job", "result", "job_1"), ("file", "fetch", "0" * 64)])
+def test_what_is_no_file_is_not_replaced_by_one(keyed: Any, refused: Any, tmp_path: Path, command: Any) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert f"{pipe} is there and is no file" in refused(keyed(*command, "--output", str(pipe)))
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
+
+
 def test_result_to_standard_output_or_a_file(keyed: Any, coordinator: Any, shapes: Any, tmp_path: Path) -> None:
     coordinator.answers["GET /v1/jobs/job_1/result"] = shapes["result"](b"\x00\xff\n")
     assert keyed("job", "result", "job_1").stdout_bytes == b"\x00\xff\n"
