@@ -31,7 +31,7 @@ MORE_FLEETS = (20_000, 50_000, 75_000, 100_000, 125_000, 150_000)
 @click.option(
     "--connections", default=256, show_default=True, type=click.IntRange(1, 512), help="Connections at a time."
 )
-@click.option("--seconds", default=1.5, show_default=True, type=click.FloatRange(0.2, 60), help="Length of a window.")
+@click.option("--seconds", default=1.0, show_default=True, type=click.FloatRange(0.2, 60), help="Length of a window.")
 @click.option("--rounds", default=2, show_default=True, type=click.IntRange(1, 20), help="Windows of each measure.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def main(
@@ -56,7 +56,7 @@ def main(
         contenders=(REFERENCE, PLAIN, FEW) if quick else contenders,
         rounds=1 if quick else 5 if full else rounds,
         seconds=seconds,
-        warm_up=0.4,
+        warm_up=0.3,
         connections=connections,
         long_queue=10_000_000 if full else 1_000_000,
         fleets=() if not whole else MORE_FLEETS if full else FLEETS,

@@ -83,7 +83,7 @@ class Lineup:
                 database = folder / "plain.db"
                 plain.fill(database, self.few, FEW_JOBS)
                 server = stack.enter_context(application("plain", folder, core, "bench.plain", str(database)))
-                yield Contender(name, [server], self.few, 2000)
+                yield Contender(name, [server], self.few, 768)
             elif name == FEW:
                 self._checks[name] = lambda completed: check.faults(folder / "few" / FILE, completed)
                 server = stack.enter_context(coordinator("few", folder / "few", core))

@@ -233,7 +233,7 @@ def _carried(plan: Plan, folder: Path, core: int, say: Say) -> list[Carried]:
     for count in plan.fleets:
         say(f"mixed load of {count:,} miners")
         with coordinator("carried", folder, core) as server:
-            found.append(scenarios.carried(server, everybody, count, seconds=plan.seconds * 5))
+            found.append(scenarios.carried(server, everybody, count, seconds=plan.seconds * 6))
         if found[-1].p99 > scenarios.CARRIED_WITHIN:
             break
     shutil.rmtree(folder)
