@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from pithead.agent.runners.base import Report, RunFailed, RunResult, Task
-from pithead.agent.runners.limits import bounded
+from pithead.agent.runners.limits import MIB, Bounds, bounded
 from pithead.agent.sandbox import Limits, Outcome, Sandbox, Unavailable, View
 from pithead.wire.miners import Metrics
 
@@ -30,45 +30,18 @@ _BAD_INPUT: Final = 65
 SELF_TEST: Final = "self-test"
 #: A shell's word for a program that cannot be started, or is not there.
 _NOT_STARTED: Final = (126, 127)
-_MIB: Final = 1 << 20
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_Positive = Annotated[float, Meta(gt=0)]
-_Count = Annotated[int, Meta(ge=1)]
 
 
-class Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Command(Bounds, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A program, as its owner has it in `runners.toml`."""
 
     #: The program, from the root on, and its arguments.
     command: Annotated[list[str], Meta(min_length=1)]
     #: Files and folders that it needs beside the system's, from the root on.
-    read: list[str] = []
+    read: list[str] = msgspec.field(default_factory=list)
     #: Devices that it needs, such as /dev/nvidia0.
-    devices: list[str] = []
-    #: Variables.
-    environment: dict[str, str] = {}
-    #: Megabytes of memory, of scratch folder, and of answer.
-    memory: _Count = 2048
-    scratch: _Count = 256
-    output: _Count = 16
-    #: Processes and threads at a time, and processors to keep busy.
-    processes: _Count = 128
-    cpus: _Positive = 1.0
-    #: Seconds.
-    seconds: _Positive = 600.0
-    #: The input of a job by which `pithead miner try` finds out whether it works.
-    trial: Any = None
-
-    def limits(self) -> Limits:
-        """As the sandbox has them."""
-        return Limits(
-            memory=self.memory * _MIB,
-            scratch=self.scratch * _MIB,
-            output=self.output * _MIB,
-            processes=self.processes,
-            cpus=self.cpus,
-            seconds=self.seconds,
-        )
+    devices: list[str] = msgspec.field(default_factory=list)
 
 
 def self_test() -> Command:
@@ -136,7 +109,7 @@ def failure_of(outcome: Outcome, limits: Limits) -> RunFailed | None:
         case "timeout":
             return RunFailed("timeout", f"the program took longer than the {limits.seconds:g} s that it may here")
         case "out_of_memory":
-            return RunFailed("out_of_memory", f"it took more than the {limits.memory // _MIB} MB that it may here")
+            return RunFailed("out_of_memory", f"it took more than the {limits.memory // MIB} MB that it may here")
         case "output":
             return RunFailed("error", f"it answered with more than the {limits.output} bytes that it may here")
         case None:

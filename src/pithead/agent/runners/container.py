@@ -22,59 +22,31 @@ from pithead.agent.containers.engine import Spec, Unavailable
 from pithead.agent.containers.run import Containers, NoImage
 from pithead.agent.runners.base import Report, RunFailed, RunResult, Task
 from pithead.agent.runners.command import failure_of, taken_apart
-from pithead.agent.runners.limits import bounded
-from pithead.agent.sandbox import Limits
+from pithead.agent.runners.limits import Bounds, bounded
 from pithead.wire.miners import Metrics
 
 #: What the models of this kind begin with.
 PREFIX: Final = "container:"
-_MIB: Final = 1 << 20
 #: A name may be moved to another image by anybody who may push it; a digest is the image.
 _IMAGE: Final = r"^([a-z0-9][A-Za-z0-9._:/-]{0,200}@)?sha256:[0-9a-f]{64}$(?!\n)"
-_Positive = Annotated[float, Meta(gt=0)]
-_Count = Annotated[int, Meta(ge=1)]
 
 
-class Image(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Image(Bounds, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An image, as its owner has it in `runners.toml`."""
 
     #: By digest: `name@sha256:…` as it was pulled, or `sha256:…`, its id.
     image: Annotated[str, Meta(pattern=_IMAGE)]
     #: Arguments; empty: what the image itself does.
-    command: list[str] = []
+    command: list[str] = msgspec.field(default_factory=list)
     #: Whose GPUs it is given, as many as the job asks for.
     gpus: Literal["none", "nvidia", "amd"] = "none"
     #: Whether a job may have a network that asks for one: all that this machine reaches.
     network: bool = False
-    #: Variables.
-    environment: dict[str, str] = {}
-    #: Megabytes of memory, of each scratch folder, and of answer.
-    memory: _Count = 2048
-    scratch: _Count = 256
-    output: _Count = 16
-    #: Processes and threads at a time, and processors to keep busy.
-    processes: _Count = 128
-    cpus: _Positive = 1.0
-    #: Seconds.
-    seconds: _Positive = 600.0
-    #: The input of a job by which `pithead miner try` finds out whether it works.
-    trial: Any = None
 
     @property
     def digest(self) -> str:
         """What the owner's setting `images` names it by."""
         return self.image.rpartition("@")[2]
-
-    def limits(self) -> Limits:
-        """For one job."""
-        return Limits(
-            memory=self.memory * _MIB,
-            scratch=self.scratch * _MIB,
-            output=self.output * _MIB,
-            processes=self.processes,
-            cpus=self.cpus,
-            seconds=self.seconds,
-        )
 
 
 class Images:
