@@ -309,8 +309,8 @@ def python() -> str:
     parts = [
         _NOTE,
         "# The Python SDK",
-        "`pip install pithead` brings it, with the rest. Everything here is in `pithead.client`. `AsyncClient`, "
-        "`AsyncMinerClient` and `AsyncAdminClient` have the same methods, to be awaited. Answers are the shapes of [the HTTP "
+        "`pip install pithead` brings it, with the rest. Everything here is in `pithead.client`. `AsyncClient` and "
+        "`AsyncMinerClient` have the same methods, to be awaited. Answers are the shapes of [the HTTP "
         "API](http.md#shapes).",
     ]
     faces = (client.Client, client.MinerClient, client.AdminClient)
@@ -348,7 +348,7 @@ def _signature(name: str, function: Any) -> str:
     """As it stands in the source, a parameter a line where it is long."""
     node = ast.parse(inspect.cleandoc("\n" + textwrap.dedent(inspect.getsource(function)))).body[0]
     assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    node.args.args = [argument for argument in node.args.args if argument.arg != "self"]
+    node.args.args = [argument for argument in node.args.args if argument.arg not in ("self", "cls")]
     # Annotated defaults as one writes them.
     listed = re.sub(r"(?<=[\w\])])=(?=\S)", " = ", ast.unparse(node.args))
     answer = "" if node.returns is None or node.name == "__init__" else f" -> {ast.unparse(node.returns)}"

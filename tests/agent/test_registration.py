@@ -8,7 +8,9 @@ from typing import Any, NoReturn
 import pytest
 
 from pithead.agent import registration
-from pithead.agent.registration import Registration, Unusable
+from pithead.saved import registrations
+from pithead.saved.place import Unusable
+from pithead.saved.registrations import Registration
 
 MINE = Registration(url="http://127.0.0.1:8080", miner_id="miner_1", key="key_1", models=["gpt2", 'a "quoted\\ one'])
 OTHER = Registration(url="https://elsewhere/x", miner_id="miner_2", key="key_2")
@@ -29,8 +31,8 @@ def create(what: Registration, profile: str = "default", *, replace: bool = Fals
 def test_it_comes_back_as_it_was(home: Path) -> None:
     assert create(MINE) == home / "miners" / "default.toml"
     assert create(OTHER, "second") == home / "miners" / "second.toml"
-    assert registration.load("default") == MINE
-    assert registration.load("second") == OTHER
+    assert registrations.load("default") == MINE
+    assert registrations.load("second") == OTHER
 
 
 def test_only_its_owner_can_read_it_whatever_the_umask(home: Path) -> None:
@@ -60,13 +62,13 @@ def test_it_is_not_replaced_and_nobody_is_asked(home: Path) -> None:
 
     with pytest.raises(Unusable, match=r"has a registration already; use another --profile, or --force"):
         registration.create("default", register, lambda answer: answer, replace=False)
-    assert registration.load("default") == MINE
+    assert registrations.load("default") == MINE
 
 
 def test_with_force_it_is_replaced_whole() -> None:
     create(MINE)
     create(OTHER, replace=True)
-    assert registration.load("default") == OTHER
+    assert registrations.load("default") == OTHER
 
 
 def test_of_two_at_once_one_wins_and_the_other_is_told_where_its_key_is(home: Path) -> None:
@@ -91,7 +93,7 @@ def test_of_two_at_once_one_wins_and_the_other_is_told_where_its_key_is(home: Pa
         thread.join()
     [winner] = [key for key, outcome in outcomes.items() if outcome == "kept"]
     [(loser, told)] = [(key, outcome) for key, outcome in outcomes.items() if outcome != "kept"]
-    assert registration.load("default").key == winner
+    assert registrations.load("default").key == winner
     assert loser in Path(told.rpartition("the new key is in ")[2]).read_text()
 
 
@@ -101,18 +103,18 @@ def test_a_file_system_without_links_will_do(monkeypatch: pytest.MonkeyPatch, ho
 
     monkeypatch.setattr(os, "link", no_links)
     create(MINE)
-    assert registration.load("default") == MINE
+    assert registrations.load("default") == MINE
     assert [file.name for file in (home / "miners").iterdir()] == ["default.toml"]
 
     # Somebody is faster, after the look.
     def register() -> Registration:
-        registration.file_of("second").write_text("taken")
+        registrations.file_of("second").write_text("taken")
         return OTHER
 
     with pytest.raises(Unusable, match="the new key is in") as refused:
         registration.create("second", register, lambda answer: answer, replace=False)
     assert "key_2" in Path(str(refused.value).rpartition("the new key is in ")[2]).read_text()
-    assert registration.file_of("second").read_text() == "taken"
+    assert registrations.file_of("second").read_text() == "taken"
 
 
 def test_where_registering_fails_nothing_is_left(home: Path) -> None:
@@ -137,14 +139,14 @@ def test_where_it_cannot_be_kept_nobody_is_asked(home: Path) -> None:
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a b", "ä", "x" * 65, "a\0"])
 def test_what_is_no_name_for_a_file(name: str) -> None:
     with pytest.raises(Unusable, match="is no name for a file"):
-        registration.load(name)
+        registrations.load(name)
 
 
 def test_where_there_is_none_it_says_what_to_do() -> None:
     with pytest.raises(Unusable, match=r"run 'pithead miner register' first"):
-        registration.load("default")
+        registrations.load("default")
     with pytest.raises(Unusable, match=r"run 'pithead miner register --profile second' first"):
-        registration.load("second")
+        registrations.load("second")
 
 
 @pytest.mark.parametrize(
@@ -161,11 +163,11 @@ def test_one_that_cannot_be_read_says_so(content: bytes) -> None:
     file = create(MINE)
     file.write_bytes(content)
     with pytest.raises(Unusable, match=r"default.toml cannot be read .*; mend it, or register again with --force"):
-        registration.load("default")
+        registrations.load("default")
 
 
 def test_everything_is_in_the_chosen_folder_or_in_the_users(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert registration.file_of("default").is_relative_to(home)
+    assert registrations.file_of("default").is_relative_to(home)
     assert registration.spool_of("miner_1") == home / "spool" / "miner_1"
     for odd in ("../../etc", "a/b", "", "x" * 200, "ä"):
         assert registration.spool_of(odd).parent == home / "spool"
@@ -173,5 +175,5 @@ def test_everything_is_in_the_chosen_folder_or_in_the_users(home: Path, monkeypa
     monkeypatch.setenv("HOME", str(home))
     for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(variable, raising=False)
-    for path in (registration.file_of("x"), registration.spool_of("x"), registration.models_folder()):
+    for path in (registrations.file_of("x"), registration.spool_of("x"), registration.models_folder()):
         assert path.is_relative_to(home)

@@ -19,8 +19,10 @@ from pithead.agent.checkup import checkup
 from pithead.agent.findings import Finding
 from pithead.agent.hardware import Hardware, survey
 from pithead.agent.owner.settings import Owner, Unreadable, load
-from pithead.agent.registration import Registration, Unusable
 from pithead.client import ApiError, MinerClient, PitheadError
+from pithead.saved import registrations
+from pithead.saved.place import Unusable
+from pithead.saved.registrations import Registration
 
 #: Bytes of free disk below which results may not find room.
 _LITTLE_DISK: Final = 2 << 30
@@ -117,7 +119,7 @@ def _settings(profile: str) -> tuple[Finding, Owner]:
 def _registered(profile: str, hardware: Hardware, transport: Any, wall: Callable[[], float]) -> Iterator[Finding]:
     more = "" if profile == "default" else f" --profile {profile}"
     try:
-        who = registration.load(profile)
+        who = registrations.load(profile)
     except Unusable as unusable:
         yield Finding(name="registration", grade="fault", found=str(unusable), do=f"pithead miner register{more}")
         return

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -17,36 +16,10 @@ from typing import TypeVar
 
 import msgspec
 
+from pithead.saved.place import Unusable, config_folder
+from pithead.saved.registrations import Registration, file_of
+
 T = TypeVar("T")
-
-
-class Registration(msgspec.Struct, frozen=True, kw_only=True):
-    """A miner that was registered."""
-
-    url: str
-    miner_id: str
-    key: str
-    #: The models that its owner chose to offer; `None`: all that are found.
-    models: list[str] | None = None
-    #: As it was registered: what holds where the owner sets nothing else.
-    max_concurrent: int | None = None
-    price_per_hour: str | None = None
-
-    def numbers(self) -> dict[str, int | str]:
-        """What of it the owner's settings go before."""
-        both = {"max_concurrent": self.max_concurrent, "price_per_hour": self.price_per_hour}
-        return {name: value for name, value in both.items() if value is not None}
-
-
-class Unusable(Exception):
-    """A registration that is not there, or not to be used or replaced; the message says what to do."""
-
-
-def file_of(profile: str) -> Path:
-    """Where the registration of that name is, or would be. Raises `Unusable`."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", profile):
-        raise Unusable(f"{profile!r} is no name for a file; use letters, digits, '.', '_' and '-'")
-    return _folder("config") / "miners" / f"{profile}.toml"
 
 
 def spool_of(miner_id: str) -> Path:
@@ -98,26 +71,11 @@ def models_folder() -> Path:
 
 
 def _folder(kind: str) -> Path:
-    from platformdirs import user_config_path, user_state_path
+    from platformdirs import user_state_path
 
-    chosen = os.environ.get("PITHEAD_CONFIG_DIR")
-    if chosen:
-        return Path(chosen)
-    return user_config_path("pithead") if kind == "config" else user_state_path("pithead")
-
-
-def load(profile: str) -> Registration:
-    """The registration of that name. Raises `Unusable`."""
-    file = file_of(profile)
-    more = "" if profile == "default" else f" --profile {profile}"
-    try:
-        return msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), Registration)
-    except FileNotFoundError:
-        raise Unusable(
-            f"no miner is registered here under {profile!r}; run 'pithead miner register{more}' first"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise Unusable(f"{file} cannot be read ({error}); mend it, or register again with --force") from None
+    if kind == "config" or os.environ.get("PITHEAD_CONFIG_DIR"):
+        return config_folder()
+    return user_state_path("pithead")
 
 
 def create(

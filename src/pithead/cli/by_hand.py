@@ -26,6 +26,7 @@ from pithead.cli.progress import Steps
 from pithead.cli.screen import running
 from pithead.client import ApiError, Conflict, MinerClient, Rest
 from pithead.client.files import Place, is_name
+from pithead.saved.registrations import Registration
 from pithead.wire.miners import Assignment, Completed, FailureKind, HeartbeatAnswer, Offer
 
 _COLUMNS: Final = ("JOB ID", "MODEL", "GPU", ">PRICE", ">SECONDS", "CLIENT")
@@ -226,7 +227,7 @@ def retry(profile: str, url: str | None, key: str | None, miner_id: str | None) 
         fail(f"{waiting} of {len(found)} results wait still; try again once the coordinator can be reached", 1)
 
 
-async def _deliver(who: registration.Registration, spool: Any) -> list[_Delivered]:
+async def _deliver(who: Registration, spool: Any) -> list[_Delivered]:
     from pithead.agent.delivery import NotTaken, deliver
     from pithead.agent.line import Line, Pace
     from pithead.client import AsyncMinerClient

@@ -12,13 +12,13 @@ import click
 from pithead.cli.lists import listed
 from pithead.cli.output import csv_option, emit, fail, json_option
 from pithead.cli.page import Page
-from pithead.cli.profiles import (
+from pithead.cli.profiles import complete_profile
+from pithead.saved.profiles import (
     CHOSEN,
     DEFAULT_PROFILE,
     DEFAULT_URL,
     Profile,
     chosen,
-    complete_profile,
     path,
     profiles,
     save,

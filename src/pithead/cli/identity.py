@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-import msgspec
 
-from pithead.agent import registration
-from pithead.agent.registration import Registration, Unusable
 from pithead.cli.output import fail, json_option
-from pithead.cli.profiles import DEFAULT_URL, SOMEBODY_LOOKS_ON
+from pithead.cli.profiles import SOMEBODY_LOOKS_ON
 from pithead.client import ApiError, MinerClient
-from pithead.client.environment import checked_key, checked_url
+from pithead.client.environment import miner
+from pithead.saved.registrations import Registration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,23 +41,7 @@ def identity_options(command: F) -> F:
 
 def identity(profile: str, url: str | None, key: str | None, miner_id: str | None) -> Registration:
     """Which miner to be: as named with id, URL and key, or as registered here."""
-    miner_id = miner_id or os.environ.get("PITHEAD_MINER_ID")
-    if miner_id:
-        key = key or os.environ.get("PITHEAD_KEY")
-        if not key:
-            fail(f"there is no key for {miner_id}; give --key, or set PITHEAD_KEY")
-        to = checked_url(url or os.environ.get("PITHEAD_URL") or DEFAULT_URL)
-        return Registration(url=to, miner_id=miner_id, key=checked_key(key))
-    try:
-        who = registration.load(profile)
-    except Unusable as unusable:
-        fail(str(unusable))
-    elsewhere = os.environ.get("PITHEAD_URL")
-    if not url and elsewhere and checked_url(elsewhere) != checked_url(who.url):
-        # A key goes nowhere but where it is from, unless its owner says so for this very command.
-        fail(f"this miner is registered at {who.url}, but PITHEAD_URL is {elsewhere}; name the right one with --url")
-    # PITHEAD_KEY does not count here: in the same shell it is a client's as a rule, and of no use to a miner.
-    return msgspec.structs.replace(who, url=checked_url(url or who.url), key=checked_key(key or who.key))
+    return miner(profile, url, key, miner_id, spelled="--{}")
 
 
 def for_miner(function: Callable[..., None]) -> Callable[..., None]:

@@ -14,6 +14,7 @@ from pithead import __version__
 from pithead.cli.here import completion, login, profile
 from pithead.cli.output import clean, fail
 from pithead.cli.page import Page
+from pithead.saved.place import Unusable
 
 #: Groups and commands that are imported only when called, with the line that `--help` shows of each, by section.
 SECTIONS: Final[dict[str, dict[str, tuple[str, str]]]] = {
@@ -96,6 +97,8 @@ def _exit_code(run: Callable[[], Any]) -> int:
         return _say(f"{first}{message[1:]}; see '{_command(error)} --help'")
     except click.ClickException as error:
         return _say(error.format_message(), error.exit_code)
+    except Unusable as error:
+        return _say(str(error))
     except BrokenPipeError:
         # The reader has gone (`… | head`): not worth a word, and Python must not try to flush once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

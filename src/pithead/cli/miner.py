@@ -19,7 +19,6 @@ import msgspec
 
 from pithead import tracing
 from pithead.agent import registration
-from pithead.agent.registration import Registration, Unusable
 from pithead.cli import by_hand
 from pithead.cli.identity import identity, identity_options, not_known, profile_option
 from pithead.cli.income import earnings, payout
@@ -35,8 +34,7 @@ from pithead.cli.output import (
 )
 from pithead.cli.owning import loaded, pause, resume, set_, settings
 from pithead.cli.page import Page
-from pithead.cli.profiles import DEFAULT_URL, SOMEBODY_LOOKS_ON
-from pithead.cli.profiles import load as load_profile
+from pithead.cli.profiles import SOMEBODY_LOOKS_ON
 from pithead.cli.screen import dashboard
 from pithead.cli.standing import deregister, stats, status, update, watch, why
 from pithead.cli.tending import doctor, install_service, logs, rotating
@@ -44,6 +42,10 @@ from pithead.cli.trying import try_
 from pithead.client import ApiError, MinerClient
 from pithead.client.environment import checked_url
 from pithead.logs import JsonLines, Lines, set_up
+from pithead.saved.place import Unusable
+from pithead.saved.profiles import DEFAULT_URL
+from pithead.saved.profiles import load as load_profile
+from pithead.saved.registrations import Registration
 
 F = TypeVar("F", bound=Callable[..., Any])
 

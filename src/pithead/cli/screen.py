@@ -11,7 +11,8 @@ import click
 from pithead.agent import registration
 from pithead.agent.record import State, read
 from pithead.cli.identity import profile_option
-from pithead.cli.output import clean, emit, fail, json_option, wants_json
+from pithead.cli.output import clean, emit, json_option, wants_json
+from pithead.saved import registrations
 
 #: Seconds after which a state that is not written anew is an old one.
 STALE: Final = 15.0
@@ -54,10 +55,7 @@ def dashboard(every: float, once: bool, profile: str) -> None:
 
 
 def _miner(profile: str) -> str:
-    try:
-        return registration.load(profile).miner_id
-    except registration.Unusable as unusable:
-        fail(str(unusable))
+    return registrations.load(profile).miner_id
 
 
 def running(state: State | None) -> bool:

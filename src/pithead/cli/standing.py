@@ -15,6 +15,8 @@ from pithead.cli.output import clean, emit, facts, fail, moment, wants_json
 from pithead.cli.screen import running
 from pithead.cli.why import show_miner_why
 from pithead.client import MinerClient
+from pithead.saved import registrations
+from pithead.saved.place import Unusable
 from pithead.wire.base import encode
 from pithead.wire.events import JobEvent, MinerEvent, PayoutEvent
 from pithead.wire.miners import MinerView
@@ -173,10 +175,10 @@ def _forget(miner_id: str) -> Path | None:
     """Remove the registration that is kept here, if it is this miner's."""
     profile: str = click.get_current_context().params["profile"]
     try:
-        if registration.load(profile).miner_id != miner_id:
+        if registrations.load(profile).miner_id != miner_id:
             return None
-        file = registration.file_of(profile)
-    except registration.Unusable:
+        file = registrations.file_of(profile)
+    except Unusable:
         return None
     file.unlink(missing_ok=True)
     return file

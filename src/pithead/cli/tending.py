@@ -18,6 +18,7 @@ from pithead.agent import registration, service
 from pithead.cli.identity import profile_option
 from pithead.cli.output import clean, emit, fail, json_option, table
 from pithead.cli.owning import loaded
+from pithead.saved import registrations
 
 #: Bytes of a log file, and how many older ones are kept.
 _LOG_SIZE: Final = 5 << 20
@@ -68,10 +69,7 @@ def install_service(system: bool, folder: Path | None, print_: bool, profile: st
     The unit is hardened, and watched: an agent that hangs is started anew. Nothing is started by this command; it says
     what to run.
     """
-    try:
-        registration.load(profile)
-    except registration.Unusable as unusable:
-        fail(str(unusable))
+    registrations.load(profile)
     folders = sorted({registration.settings_file().parent, *registration.writable()})
     for each in folders:
         each.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -144,10 +142,7 @@ def _printable(line: str) -> str:
 
 def log_file(profile: str) -> Path:
     """Where the agent of that name writes its log. Ends the command where none is registered."""
-    try:
-        return registration.log_file(registration.load(profile).miner_id)
-    except registration.Unusable as unusable:
-        fail(str(unusable))
+    return registration.log_file(registrations.load(profile).miner_id)
 
 
 def rotating(file: Path) -> logging.Handler:

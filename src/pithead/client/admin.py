@@ -9,7 +9,8 @@ from pithead.client import follow
 from pithead.client import operator_calls as calls
 from pithead.client.calls import Account, Price
 from pithead.client.follow import AccountNews
-from pithead.client.sync import Keyed, pages
+from pithead.client.keyed import Keyed
+from pithead.client.sync import pages
 from pithead.wire.admin import (
     AuditEntry,
     AuditPage,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, Unpack
@@ -15,15 +13,14 @@ import httpx
 from pithead.client import calls, follow
 from pithead.client.calls import JobOptions, MinerOptions, Price
 from pithead.client.drivers import AsyncDriver
-from pithead.client.environment import given
 from pithead.client.errors import PitheadError
 from pithead.client.files import Files, Rest, Uploading, named
 from pithead.client.filing import AsyncFileCalls
 from pithead.client.follow import AccountNews, JobNews
+from pithead.client.keyed import AsyncKeyed, AsyncMining
 from pithead.client.mapping import Ahead, Mapped
 from pithead.client.results import Part
 from pithead.client.watch import Watch
-from pithead.client.webhooks_aio import AsyncHooks
 from pithead.wire.events import OutputPiece
 from pithead.wire.jobs import (
     ClientView,
@@ -72,25 +69,7 @@ async def pages(fetch: Callable[[str | None], Awaitable[P]]) -> AsyncIterator[P]
         yield page
 
 
-class Keyed(AsyncHooks):
-    """A driver whose URL and key default to `PITHEAD_URL` and `PITHEAD_KEY`."""
-
-    def __init__(
-        self,
-        url: str | None = None,
-        key: str | None = None,
-        *,
-        timeout: float = 30.0,
-        retry_for: float = 60.0,
-        transport: httpx.AsyncBaseTransport | None = None,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        url, key = given(url, key)
-        super().__init__(url, key, timeout=timeout, retry_for=retry_for, transport=transport, sleep=sleep, clock=clock)
-
-
-class AsyncClient(AsyncFileCalls, Keyed):
+class AsyncClient(AsyncFileCalls, AsyncKeyed):
     """A client of the exchange: submits jobs and fetches what comes of them.
 
     `timeout`: seconds for one answer. `retry_for`: seconds in which a call that met a dropped connection, a busy
@@ -266,23 +245,8 @@ class AsyncClient(AsyncFileCalls, Keyed):
                 yield entry
 
 
-class AsyncMinerClient(AsyncHooks):
+class AsyncMinerClient(AsyncMining):
     """A miner's side of the exchange. `retry_for`: as for `Client`; an agent with a loop of its own may set 0."""
-
-    def __init__(
-        self,
-        url: str,
-        miner_id: str,
-        key: str,
-        *,
-        timeout: float = 30.0,
-        retry_for: float = 60.0,
-        transport: httpx.AsyncBaseTransport | None = None,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(url, key, timeout=timeout, retry_for=retry_for, transport=transport, sleep=sleep, clock=clock)
-        self.miner_id = miner_id
 
     @staticmethod
     async def register(

@@ -7,13 +7,13 @@ import concurrent.futures
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ParamSpec, Unpack
+from typing import Any, ParamSpec, Self, Unpack
 
 import httpx
 
 from pithead.client.aio import AsyncClient
 from pithead.client.calls import JobOptions, Price
-from pithead.client.environment import given
+from pithead.client.environment import given, of_profile
 from pithead.client.errors import JobFailed, Misused, PitheadError
 
 P = ParamSpec("P")
@@ -59,6 +59,23 @@ class PitheadExecutor(concurrent.futures.Executor):
         self._thread: threading.Thread | None = None
         self._client: AsyncClient
         self._places: asyncio.Semaphore
+
+    @classmethod
+    def from_profile(
+        cls,
+        profile: str | None = None,
+        *,
+        url: str | None = None,
+        key: str | None = None,
+        model: str,
+        price: Price,
+        in_flight: int = 32,
+        transport: httpx.AsyncBaseTransport | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Self:
+        """With URL and key as of `Client.from_profile`."""
+        url, key = of_profile(profile, url, key)
+        return cls(url, key, model=model, price=price, in_flight=in_flight, transport=transport, **options)
 
     def submit(  # type: ignore[override]
         self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs

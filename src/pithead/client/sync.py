@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, Unpack
@@ -14,15 +13,14 @@ import httpx
 from pithead.client import calls, follow
 from pithead.client.calls import JobOptions, MinerOptions, Price
 from pithead.client.drivers import SyncDriver
-from pithead.client.environment import given
 from pithead.client.errors import PitheadError
 from pithead.client.files import Files, Rest, Uploading, named
 from pithead.client.filing import FileCalls
 from pithead.client.follow import AccountNews, JobNews
+from pithead.client.keyed import Keyed, Mining
 from pithead.client.mapping import Ahead, Mapped
 from pithead.client.results import Part
 from pithead.client.watch import Watch
-from pithead.client.webhooks import Hooks
 from pithead.wire.events import OutputPiece
 from pithead.wire.jobs import (
     ClientView,
@@ -69,24 +67,6 @@ def pages(fetch: Callable[[str | None], P]) -> Iterator[P]:
     while page.next_cursor is not None:
         page = fetch(page.next_cursor)
         yield page
-
-
-class Keyed(Hooks):
-    """A driver whose URL and key default to `PITHEAD_URL` and `PITHEAD_KEY`."""
-
-    def __init__(
-        self,
-        url: str | None = None,
-        key: str | None = None,
-        *,
-        timeout: float = 30.0,
-        retry_for: float = 60.0,
-        transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], object] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        url, key = given(url, key)
-        super().__init__(url, key, timeout=timeout, retry_for=retry_for, transport=transport, sleep=sleep, clock=clock)
 
 
 class Client(FileCalls, Keyed):
@@ -257,23 +237,8 @@ class Client(FileCalls, Keyed):
             yield from page.entries
 
 
-class MinerClient(Hooks):
+class MinerClient(Mining):
     """A miner's side of the exchange. `retry_for`: as for `Client`; an agent with a loop of its own may set 0."""
-
-    def __init__(
-        self,
-        url: str,
-        miner_id: str,
-        key: str,
-        *,
-        timeout: float = 30.0,
-        retry_for: float = 60.0,
-        transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], object] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(url, key, timeout=timeout, retry_for=retry_for, transport=transport, sleep=sleep, clock=clock)
-        self.miner_id = miner_id
 
     @staticmethod
     def register(
