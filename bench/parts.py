@@ -34,7 +34,7 @@ _AT_ONCE: Final = 256
 _EACH: Final = 16
 _ROUNDS: Final = 5
 _SETTINGS: Final = {
-    "operator_key": "key_operator",
+    "operator_key": "key_of-the-benchmark",
     "rate_limits": dict.fromkeys(("requests_per_minute", "job_operations_per_minute", "registrations_per_minute"), 0),
     "miners": {"offline_after": 86_400.0},
 }

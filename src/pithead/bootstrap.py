@@ -30,7 +30,7 @@ from pithead.http.health import Door
 from pithead.http.limits import Limiter, SharedLimiter, redis_storage
 from pithead.http.metrics import Metrics
 from pithead.http.outgoing import Guard, Network, Outgoing, networks
-from pithead.settings import Settings, SettingsError
+from pithead.settings import KEY_ADVICE, SHORTEST_KEY, Settings, SettingsError
 from pithead.store.cipher import check
 from pithead.store.clock import DatabaseClock
 from pithead.store.embedded import Embedded
@@ -257,6 +257,7 @@ class Application:
             self.database = Embedded(self._store, coordinator.on_events)
         try:
             await coordinator.start(self.database)
+            await self._weigh_operator_key()
             await self._fill_keyring()
             self._signer.open(None if self._key is None else self._keyring)
             signer = self._signer
@@ -319,6 +320,17 @@ class Application:
             raise StoreError(
                 f"cannot use the blob store {self.blobs.describe()}: {error}; check blob_store and your rights to it"
             ) from error
+
+    async def _weigh_operator_key(self) -> None:
+        """Refuse a key that can be guessed, but for one that this database has: an upgrade locks nobody out."""
+        given = self.settings.operator_key
+        if not given or len(given) >= SHORTEST_KEY:
+            return
+        short = f"operator_key has {len(given)} characters, and one with fewer than {SHORTEST_KEY} can be guessed"
+        known = await self.coordinator.peek(lambda tx: tx.key(digest(given)))
+        if known is None or known.kind != "operator":
+            raise SettingsError(f"{short}; {KEY_ADVICE}")
+        _log.warning("%s; it is taken as it was before: set another, which replaces it", short)
 
     async def _settle_operator_key(self) -> None:
         given = self.settings.operator_key

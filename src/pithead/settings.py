@@ -37,6 +37,14 @@ NOT_SETTINGS: Final = frozenset(
 _YEAR: Final = 31_536_000
 
 
+#: Characters of the operator's key: `key_`, and sixteen that nobody guesses.
+SHORTEST_KEY: Final = 20
+#: What to do about one that cannot be taken.
+KEY_ADVICE: Final = (
+    'make one with: echo "key_$(openssl rand -hex 24)"; or set none, and the first start makes one and shows it'
+)
+
+
 def _about(text: str, **bounds: Any) -> Meta:
     return Meta(description=text, **bounds)
 
@@ -270,8 +278,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str,
         # What no header can carry would never be let in.
         _about(
-            "The operator's key, `key_…`. Where it is not set, one is made at the first start and printed once.",
+            "The operator's key, `key_…`, of at least 20 characters. Where it is not set, one is made at the first start and "
+            "printed once.",
             pattern=r"^[!-~]*$(?!\n)",
+            extra={"wrong": "a key has no blanks, no line ends and no letters beyond ASCII", "do": KEY_ADVICE},
         ),
     ] = ""
     fee_basis_points: Annotated[
@@ -438,6 +448,9 @@ def _convert(option: Option, value: Any, where: str, *, strict: bool) -> Any:
         return msgspec.convert(value, option.type, strict=strict)
     except msgspec.ValidationError as error:
         shown = "" if option.name in SECRETS | URLS else f" ({value!r})"
+        meta = get_args(option.type)[1] if get_origin(option.type) is Annotated else None
+        if isinstance(value, str) and meta is not None and meta.extra is not None:
+            raise SettingsError(f"{where}{shown}: {meta.extra['wrong']}; {meta.extra['do']}") from None
         raise SettingsError(f"{where}{shown}: {error}; its meaning: {option.meaning}") from None
 
 

@@ -36,7 +36,7 @@ async def test_every_page_is_there(pair: Pair) -> None:
     await miner.post("/heartbeat", json={"telemetry": {"load": 0.5}})
     # Where each role looks, at the other coordinator; and a word that has to be there.
     looked = {
-        "key_operator": [
+        "key_operator-of-these-tests": [
             ("/dashboard", "an hour ago"), ("/dashboard/miners", "my-miner"), (f"/dashboard/miners/{miner.id}", "Load"),
             ("/dashboard/jobs", queued), (f"/dashboard/jobs/{done}", "receipt_"), (f"/dashboard/jobs/{failed}", "no luck"),
             ("/dashboard/clients", client.id), (f"/dashboard/clients/{client.id}", "hold"), ("/dashboard/money", "somewhere"),

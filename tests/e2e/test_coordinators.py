@@ -10,14 +10,14 @@ from tests.http.exchange import JOB, REGISTRATION
 from tests.postgres import Server
 from tests.unit.cli.test_serve import Served, refusal, served
 
-KEY = {"X-Api-Key": "key_operator"}
+KEY = {"X-Api-Key": "key_operator-of-these-tests"}
 
 
 def test_any_of_them_does_and_the_others_go_on(postgres: Server, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         environment = {
             "PITHEAD_DATABASE": postgres.tcp_url(stack.enter_context(postgres.lent())),
-            "PITHEAD_OPERATOR_KEY": "key_operator",
+            "PITHEAD_OPERATOR_KEY": "key_operator-of-these-tests",
             "PITHEAD_BLOB_STORE": str(tmp_path / "results"),
         }
         a = stack.enter_context(served(tmp_path / "a", **environment))

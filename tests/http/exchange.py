@@ -246,7 +246,8 @@ async def run_world(folder: Path, clock: Clock, limits: bool = False, **settings
         none = dict.fromkeys(("requests_per_minute", "job_operations_per_minute", "registrations_per_minute"), 0)
         settings = {"rate_limits": none} | settings
     application = Application(
-        msgspec.convert({"data": str(folder), "operator_key": "key_operator"} | settings, Settings), clock
+        msgspec.convert({"data": str(folder), "operator_key": "key_operator-of-these-tests"} | settings, Settings),
+        clock,
     )
     async with application.running(care=False):
         transport = httpx.ASGITransport(application.asgi)

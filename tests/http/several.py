@@ -39,7 +39,7 @@ class Several:
         given = {
             "data": str(self._folder / name),
             "database": self._url,
-            "operator_key": "key_operator",
+            "operator_key": "key_operator-of-these-tests",
             "rate_limits": none,
         }
         given |= {"blob_store": str(self._folder / "results")}
@@ -47,7 +47,7 @@ class Several:
         async with application.running(care=False):
             transport = httpx.ASGITransport(application.asgi)
             async with httpx.AsyncClient(transport=transport, base_url="http://pithead") as http:
-                face = Api(http, "key_operator")
+                face = Api(http, "key_operator-of-these-tests")
                 self.faces.append(face)
                 self.applications.append(application)
                 try:

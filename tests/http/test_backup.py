@@ -41,7 +41,7 @@ def place(tmp_path: Path, database: str, request: pytest.FixtureRequest) -> Call
     """Makes settings of an empty place of the same kind to restore into."""
 
     def make(name: str = "restored", **more: Any) -> Settings:
-        given = {"data": str(tmp_path / name), "operator_key": "key_operator"} | more
+        given = {"data": str(tmp_path / name), "operator_key": "key_operator-of-these-tests"} | more
         if database:
             server: Server = request.getfixturevalue("postgres")
             given.setdefault("database", server.url(server.create()))

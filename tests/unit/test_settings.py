@@ -194,6 +194,7 @@ def test_a_secret_that_cannot_be_used_is_not_shown(tmp_path: Path) -> None:
     for line in said:
         assert "operator_key" in line.lower()
         assert "nobody" not in line
+        assert ": a key has no blanks, no line ends and no letters beyond ASCII; make one with: echo" in line
     assert load({}, {"PITHEAD_OPERATOR_KEY": "key_abc-DEF_123"}).settings.operator_key == "key_abc-DEF_123"
 
 

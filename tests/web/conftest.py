@@ -35,7 +35,7 @@ async def place(tmp_path: Path, town: Town) -> AsyncIterator[Place]:
     clock.now = town.now
     async with run_world(tmp_path / "town", clock) as world:
         visitors = []
-        for key in ("key_operator", town.client_key, town.miner_key):
+        for key in ("key_operator-of-these-tests", town.client_key, town.miner_key):
             visitors.append(Visitor(world.http))
             assert (await visitors[-1].sign_in(key)).status_code == 303
         yield Place(world, town, *visitors)

@@ -18,14 +18,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.fixture
 async def operator(world: World) -> Visitor:
     visitor = Visitor(world.http)
-    assert (await visitor.sign_in("key_operator")).status_code == 303
+    assert (await visitor.sign_in("key_operator-of-these-tests")).status_code == 303
     return visitor
 
 
 async def test_a_key_opens_a_session_whose_cookie_scripts_cannot_read(world: World) -> None:
     visitor = Visitor(world.http)
     assert (await visitor.get("/dashboard")).headers["location"].startswith("/dashboard/sign-in?next=")
-    answer = await visitor.sign_in("key_operator")
+    answer = await visitor.sign_in("key_operator-of-these-tests")
     assert answer.status_code == 303
     cookie = next(line for line in answer.headers.get_list("set-cookie") if line.startswith("pithead_session="))
     assert "HttpOnly" in cookie
@@ -38,7 +38,7 @@ async def test_over_tls_the_cookie_is_for_tls_alone(world: World) -> None:
     transport = httpx.ASGITransport(world.application.asgi)
     async with httpx.AsyncClient(transport=transport, base_url="https://pithead") as http:
         visitor = Visitor(http)
-        answer = await visitor.sign_in("key_operator")
+        answer = await visitor.sign_in("key_operator-of-these-tests")
         assert all("Secure" in line for line in answer.headers.get_list("set-cookie"))
         assert "strict-transport-security" in answer.headers
 
@@ -46,7 +46,7 @@ async def test_over_tls_the_cookie_is_for_tls_alone(world: World) -> None:
 async def test_the_database_has_neither_the_key_nor_the_token(world: World, operator: Visitor) -> None:
     stored = world.stored()
     assert operator.cookies["pithead_session"].encode() not in stored
-    assert b"key_operator" not in stored
+    assert b"key_operator-of-these-tests" not in stored
 
 
 async def test_a_session_is_no_key_of_the_api_and_a_key_is_no_session(world: World, operator: Visitor) -> None:
@@ -55,7 +55,7 @@ async def test_a_session_is_no_key_of_the_api_and_a_key_is_no_session(world: Wor
         answer = await world.http.get("/v1/admin/overview", headers={"Authorization": f"Bearer {given}"})
         assert answer.status_code == 401
     stranger = Visitor(world.http)
-    stranger.cookies["pithead_session"] = "key_operator"
+    stranger.cookies["pithead_session"] = "key_operator-of-these-tests"
     assert (await stranger.get("/dashboard")).status_code == 303
     assert (await stranger.sign_in(token)).status_code == 403
 
@@ -101,7 +101,7 @@ async def test_an_unknown_key_is_refused_and_attempts_are_limited(world: World) 
     answers = [await visitor.sign_in("key_wrong") for _ in range(6)]
     assert [answer.status_code for answer in answers] == [403] * 5 + [429]
     assert "The key is unknown, or has been revoked." in answers[0].text
-    assert (await visitor.sign_in("key_operator")).status_code == 429
+    assert (await visitor.sign_in("key_operator-of-these-tests")).status_code == 429
 
 
 @pytest.mark.parametrize("path", ["/dashboard/sign-out", "/dashboard/theme", "/dashboard/do/create_client"])
@@ -114,7 +114,7 @@ async def test_a_form_without_its_token_is_refused(operator: Visitor, path: str)
 
 async def test_a_form_of_one_session_is_nothing_to_another(world: World, operator: Visitor) -> None:
     other = Visitor(world.http)
-    await other.sign_in("key_operator")
+    await other.sign_in("key_operator-of-these-tests")
     csrf = inputs((await other.get("/dashboard")).text)["csrf"]
     assert (await operator.post("/dashboard/do/create_client", csrf=csrf, name="evil")).status_code == 403
 
@@ -126,7 +126,9 @@ async def test_signing_in_leads_on_within_the_dashboard_only(world: World) -> No
     ):  # fmt: skip
         visitor = Visitor(world.http)
         form = inputs((await visitor.get("/dashboard/sign-in", params={"next": wanted})).text)
-        answer = await visitor.post("/dashboard/sign-in", **form | {"key": "key_operator", "next": wanted})
+        answer = await visitor.post(
+            "/dashboard/sign-in", **form | {"key": "key_operator-of-these-tests", "next": wanted}
+        )
         assert answer.headers["location"] == reached
 
 
@@ -174,8 +176,8 @@ async def test_requests_are_logged_as_those_of_the_api_and_no_key_is_among_it(
     async with run_world(tmp_path, Clock(), log_requests=True) as world:
         visitor = Visitor(world.http)
         with caplog.at_level("INFO", "pithead.requests"):
-            await visitor.sign_in("key_operator")
+            await visitor.sign_in("key_operator-of-these-tests")
             await visitor.get("/dashboard/miners")
     assert "GET /dashboard/miners by operator: 200" in caplog.text
-    assert "key_operator" not in caplog.text
+    assert "key_operator-of-these-tests" not in caplog.text
     assert visitor.cookies["pithead_session"] not in caplog.text

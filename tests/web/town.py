@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from tests.http.exchange import Client, Clock, Miner, World, body, hash_of, run_world
 
-OPERATOR_KEY = "key_operator"
+OPERATOR_KEY = "key_operator-of-these-tests"
 _DAY = 86_400.0
 _MODELS = ("llama-3.1-8b", "sdxl-turbo", "whisper-large-v3")
 _MINERS: Sequence[tuple[str, str, int, str, float]] = (

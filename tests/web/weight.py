@@ -127,7 +127,11 @@ async def measure(folder: Path) -> list[Weight]:
     clock.now = town.now
     async with run_world(folder, clock, dashboard={"requests_per_minute": 0}) as world:
         await fill(world, town)
-        for role, key in (("operator", "key_operator"), ("client", town.client_key), ("miner", town.miner_key)):
+        for role, key in (
+            ("operator", "key_operator-of-these-tests"),
+            ("client", town.client_key),
+            ("miner", town.miner_key),
+        ):
             visitor = Visitor(world.http)
             await visitor.sign_in(key)
             weights += [await weigh(visitor, role, path) for path in paths(town)[role]]

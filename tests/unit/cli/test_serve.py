@@ -114,17 +114,25 @@ def test_the_operator_s_key_is_made_and_shown_once(tmp_path: Path) -> None:
 
 
 def test_the_operator_s_key_from_the_environment(tmp_path: Path) -> None:
-    with served(tmp_path, PITHEAD_OPERATOR_KEY="key_one") as first:
-        assert first.overview("key_one") == 200
+    with served(tmp_path, PITHEAD_OPERATOR_KEY="key_one-of-these-tests") as first:
+        assert first.overview("key_one-of-these-tests") == 200
     # Another one takes its place; going back to the first is a change like any other.
-    for given, other in (("key_two", "key_one"), ("key_one", "key_two")):
+    for given, other in (
+        ("key_two-of-these-tests", "key_one-of-these-tests"),
+        ("key_one-of-these-tests", "key_two-of-these-tests"),
+    ):
         with served(tmp_path, PITHEAD_OPERATOR_KEY=given) as later:
             assert (later.overview(given), later.overview(other)) == (200, 401)
         assert later.stdout == ""
         assert "key_" not in later.stderr
+    # One that can be guessed does not.
+    assert refusal(tmp_path, PITHEAD_OPERATOR_KEY="key_of-nineteen-ch.") == (
+        "operator_key has 19 characters, and one with fewer than 20 can be guessed; make one with: "
+        'echo "key_$(openssl rand -hex 24)"; or set none, and the first start makes one and shows it'
+    )
     # Without it the last one stays.
     with served(tmp_path) as last:
-        assert last.overview("key_one") == 200
+        assert last.overview("key_one-of-these-tests") == 200
     assert last.stdout == ""
 
 
@@ -142,9 +150,9 @@ def test_what_it_keeps_is_its_owner_s_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_orderly_stop_lets_those_go_who_wait(tmp_path: Path, how: signal.Signals) -> None:
-    running = Served(tmp_path, PITHEAD_OPERATOR_KEY="key_one")
+    running = Served(tmp_path, PITHEAD_OPERATOR_KEY="key_one-of-these-tests")
     try:
-        operator = {"X-Api-Key": "key_one"}
+        operator = {"X-Api-Key": "key_one-of-these-tests"}
         client = httpx.post(f"{running.url}/v1/admin/clients", headers=operator, json={"name": "lab"}).json()
         mine = {"X-Api-Key": client["api_key"]}
         job = httpx.post(f"{running.url}/v1/jobs", headers=mine, json={"model": "m", "input": 1, "price": 0}).json()
@@ -165,9 +173,9 @@ def test_an_orderly_stop_lets_those_go_who_wait(tmp_path: Path, how: signal.Sign
 
 def test_a_disk_that_takes_nothing_more(tmp_path: Path) -> None:
     """Every write is refused with 503, reads go on, it stops in order, and nothing that was answered is lost."""
-    running = Served(tmp_path, PITHEAD_OPERATOR_KEY="key_one")
+    running = Served(tmp_path, PITHEAD_OPERATOR_KEY="key_one-of-these-tests")
     try:
-        with httpx.Client(base_url=running.url, headers={"X-Api-Key": "key_one"}) as http:
+        with httpx.Client(base_url=running.url, headers={"X-Api-Key": "key_one-of-these-tests"}) as http:
             made = [http.post("/v1/admin/clients", json={"name": f"lab {n}"}).json()["client_id"] for n in range(3)]
             pid = running.process.pid
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
@@ -185,8 +193,10 @@ def test_a_disk_that_takes_nothing_more(tmp_path: Path) -> None:
     assert code == 0, running.stderr
     assert "could not note when this coordinator stopped" in running.stderr
     assert "Traceback" not in running.stderr
-    with served(tmp_path, PITHEAD_OPERATOR_KEY="key_one") as again:
-        shown = httpx.get(f"{again.url}/v1/admin/clients", headers={"X-Api-Key": "key_one"}).json()["clients"]
+    with served(tmp_path, PITHEAD_OPERATOR_KEY="key_one-of-these-tests") as again:
+        shown = httpx.get(f"{again.url}/v1/admin/clients", headers={"X-Api-Key": "key_one-of-these-tests"}).json()[
+            "clients"
+        ]
     assert [client["client_id"] for client in shown] == made[::-1]
 
 
