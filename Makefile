@@ -92,7 +92,7 @@ chaos: install ## two hundred real jobs through agents that are killed, stopped,
 bench: install ## requests/s, latency, miners carried, as ratios to references measured in the same run
 	@$(BIN)/python -m bench
 
-bench-full: install ## the same with more rounds, ten million queued jobs, and what growth costs (an hour or so)
+bench-full: install ## the same with more rounds, ten million queued jobs, and what growth costs (half an hour; up to 45 GB of disk)
 	@$(BIN)/python -m bench --full
 
 lock: lock-all lock-images ## write the lock files anew from pyproject.toml (needs uv)

@@ -7,21 +7,23 @@ import msgspec
 from rich.console import Console
 
 from bench import report
+from bench.bulk import NoRoomError
 from bench.contenders import FEW, PLAIN, REFERENCE
 from bench.load import LoadError
 from bench.measures import MEASURES, chosen
+from bench.progress import Progress
 from bench.run import ALL, RESULTS, Outcome, Plan, run
 from bench.servers import ServerError
 
 #: Miners of the mixed load.
 FLEETS = (50_000, 100_000)
 #: … and of a long run.
-MORE_FLEETS = (20_000, 50_000, 75_000, 100_000, 125_000, 150_000)
+MORE_FLEETS = (50_000, 75_000, 100_000, 125_000, 150_000)
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Half a minute: references A and C, and SQLite with the short queue.")
-@click.option("--full", is_flag=True, help="Much longer: more rounds, 10 million queued jobs, and growth.")
+@click.option("--full", is_flag=True, help="Half an hour: more rounds, 10 million queued jobs, and growth.")
 @click.option(
     "--only", multiple=True, type=click.Choice([m.name for m in MEASURES]), help="Only this measure; repeatable."
 )
@@ -54,7 +56,7 @@ def main(
     plan = Plan(
         measures=chosen(only, full=full),
         contenders=(REFERENCE, PLAIN, FEW) if quick else contenders,
-        rounds=1 if quick else 5 if full else rounds,
+        rounds=1 if quick else max(rounds, 3) if full else rounds,
         seconds=seconds,
         warm_up=0.3,
         connections=connections,
@@ -63,10 +65,11 @@ def main(
         moments=whole,
         growth=full and whole,
     )
-    progress = Console(stderr=True)
     try:
-        with progress.status("preparing") as status:
-            outcome = run(plan, status.update if progress.is_terminal else lambda line: print(line, file=sys.stderr))
+        with Progress() as say:
+            outcome = run(plan, say)
+    except NoRoomError as error:
+        raise click.UsageError(f"the long queue {error}: make room, or go without --full") from error
     except (ServerError, LoadError) as error:
         raise click.UsageError(str(error)) from error
     if whole:

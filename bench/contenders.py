@@ -1,6 +1,7 @@
 """Everything that is measured side by side: the references, and our coordinator over each kind of database."""
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from bench import check, plain
 from bench.fill import FILE, fill, multiply, populate
 from bench.fleet import Fleet
 from bench.postgres import Postgres
+from bench.progress import Say
 from bench.servers import Server, application, coordinator, cpu_seconds
 from pithead.store.keys import DatabaseKey
 from pithead.store.sqlite import SqliteStore, SqliteTx
@@ -57,10 +59,14 @@ class Contender(msgspec.Struct, frozen=True):
 class Lineup:
     """Makes the databases, starts the servers, and says afterwards what is wrong in them."""
 
-    def __init__(self, folder: Path, core: int, long_queue: int, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, core: int, long_queue: int, say: Say) -> None:
         self._folder, self._core, self._long_queue, self._say = folder, core, long_queue, say
         self._checks: dict[str, Callable[[int], list[str]]] = {}
         self.few = fill(folder / "few", MINERS, FEW_JOBS)
+
+    def remove(self) -> None:
+        """Take the databases away: they are not needed any more, and their room is."""
+        shutil.rmtree(self._folder)
 
     def faults(self, name: str, completed: int) -> list[str]:
         """What is wrong in its database, now that it has stopped and said `completed` times that a job was completed."""
@@ -69,7 +75,7 @@ class Lineup:
 
     @contextlib.contextmanager
     def start(self, name: str) -> Iterator[Contender]:
-        """Run one of them until the end of the block. Raises `ServerError`."""
+        """Run one of them until the end of the block. Raises `ServerError`, `NoRoomError`."""
         self._say(f"starting {name}")
         folder, core = self._folder, self._core
         with contextlib.ExitStack() as stack:
@@ -89,7 +95,7 @@ class Lineup:
                 server = stack.enter_context(coordinator("few", folder / "few", core))
                 yield Contender(name, [server], self.few, 16_000)
             elif name == MANY:
-                multiply(folder / "few", folder / "many", self._long_queue // FEW_JOBS)
+                multiply(folder / "few", folder / "many", self._long_queue // FEW_JOBS, self._say)
                 self._checks[name] = lambda completed: check.faults(folder / "many" / FILE, completed)
                 server = stack.enter_context(coordinator("many", folder / "many", core))
                 yield Contender(name, [server], self.few, 16_000)

@@ -5,7 +5,9 @@ says something of the server alone; each figure is a ratio to the smallest excha
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+import statistics
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,15 +15,20 @@ import msgspec
 import uvloop
 
 from bench import fleet
+from bench.bulk import NoRoomError
 from bench.contenders import Contender
-from bench.fill import fill, finish, multiply
+from bench.fill import FILE, fill, finish, multiply
 from bench.fleet import Kind
 from bench.load import Stop, drive
-from bench.measures import MEASURES, Measure, Target
+from bench.measures import MEASURES, Target
+from bench.progress import Say
+from bench.scenarios import quantile
 from bench.servers import coordinator, cpu_seconds
 
 _CONNECTIONS: Final = 64
-_SECONDS: Final = 4.0
+#: Of so many windows of so many seconds the median counts.
+_WINDOWS: Final = 3
+_SECONDS: Final = 2.0
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -37,6 +44,16 @@ class Size(msgspec.Struct, frozen=True):
         """Short, for a table."""
         return f"{self.jobs:,} jobs of {self.kinds:,} kinds, {self.miners:,} miners, {self.finished:,} finished"
 
+    def against(self, smallest: "Size") -> str:
+        """What it has other than the smallest, in words."""
+        titles = {"jobs": "queued jobs", "kinds": "kinds", "miners": "miners", "finished": "finished jobs"}
+        pairs = [(getattr(self, name), title, getattr(smallest, name)) for name, title in titles.items()]
+        return " and ".join(
+            f"{mine:,} {title} against {f'{theirs:,}' if theirs else 'none'}"
+            for mine, title, theirs in pairs
+            if mine != theirs
+        )
+
 
 class Grown(msgspec.Struct, frozen=True):
     """What an exchange of that size costs."""
@@ -48,6 +65,16 @@ class Grown(msgspec.Struct, frozen=True):
     #: Seconds until it listened, and bytes that it then had.
     started_in: float
     memory: int
+    #: Seconds in which the database was made, until it was on the disk, and its bytes.
+    filled_in: float
+    written: int
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """A size that was not measured, and why."""
+
+    size: Size
+    why: str
 
 
 SIZES: Final = (
@@ -61,6 +88,7 @@ SIZES: Final = (
     *(Size(miners=miners) for miners in (100, 10_000, 100_000)),
     Size(finished=1_000_000),
     Size(finished=10_000_000),
+    Size(finished=50_000_000),
 )
 
 
@@ -73,41 +101,62 @@ def kinds_of(count: int) -> Iterator[Kind]:
             yield Kind(gpu_type, model, round(0.05 + number // 1024 * 0.01, 6))
 
 
-def measure(folder: Path, both: tuple[int, int], say: Callable[[str], None]) -> list[Grown]:
-    """Each size in turn, on databases that are made for it and removed again."""
+def measure(
+    folder: Path, both: tuple[int, int], say: Say, sizes: Sequence[Size] = SIZES
+) -> tuple[list[Grown], list[LeftOut]]:
+    """Each size in turn, on databases that are made for it and removed again; what the disk has no room for is left out."""
+    found: list[Grown] = []
+    left_out: list[LeftOut] = []
+    for size in dict.fromkeys(sizes):
+        own = folder / "growth"
+        try:
+            found.append(_grown(own, size, both[0], _about(size, say)))
+        except NoRoomError as error:
+            left_out.append(LeftOut(size, str(error)))
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+    return found, left_out
+
+
+def _about(size: Size, say: Say) -> Say:
+    return lambda line, done=0, total=0: say(f"growth: {size.name}: {line}", done, total)
+
+
+def _grown(folder: Path, size: Size, core: int, say: Say) -> Grown:
+    began = time.perf_counter()
+    say("filling")
+    at = folder / "first"
+    base = max(1000, size.kinds)
+    everybody = fill(at, size.miners, 0 if size.jobs < base else base, kinds=kinds_of(size.kinds))
+    if size.jobs > base:
+        at = folder / "longer"
+        multiply(folder / "first", at, size.jobs // base, say)
+    if size.finished:
+        finish(at, size.finished, say)
+    filled_in, written = time.perf_counter() - began, (at / FILE).stat().st_size
+    say("measuring")
+    with coordinator("growth", at, core) as server:
+        costs, p99 = uvloop.run(_cost(Contender("growth", [server], everybody, 0)))
+        return Grown(size, statistics.median(costs), p99, server.started_in, server.memory, filled_in, written)
+
+
+async def _cost(contender: Contender) -> tuple[list[float], float]:
+    """The cost of a request in each window, and p99 over all of them."""
     cycle = next(one for one in MEASURES if one.name == "cycle")
-    found = []
-    for number, size in enumerate(dict.fromkeys(SIZES)):
-        say(f"growth: {size.name}")
-        own = folder / f"growth-{number}"
-        base = max(1000, size.kinds)
-        everybody = fill(own, size.miners, 0 if size.jobs < base else base, kinds=kinds_of(size.kinds))
-        if size.jobs > base:
-            multiply(own, folder / "larger", size.jobs // base)
-            shutil.rmtree(own)
-            (folder / "larger").rename(own)
-        if size.finished:
-            finish(own, size.finished)
-        with coordinator(f"growth-{number}", own, both[0]) as server:
-            contender = Contender("growth", [server], everybody, 0)
-            cost, p99 = uvloop.run(_cost(contender, cycle))
-            found.append(Grown(size, cost, p99, server.started_in, server.memory))
-        shutil.rmtree(own)
-    return found
-
-
-async def _cost(contender: Contender, cycle: Measure) -> tuple[float, float]:
-    target, stop = Target(contender, _CONNECTIONS), Stop()
-    pid = contender.servers[0].pid
-    used: list[float] = []
-    window = await drive(
-        contender.ports,
-        [cycle.script(target, number, stop) for number in range(_CONNECTIONS)],
-        len(cycle.steps),
-        stop,
-        warm_up=2.0,
-        seconds=_SECONDS,
-        mark=lambda: used.append(cpu_seconds(pid)),
-    )
-    latencies = sorted(t for step in window.latencies for t in step)
-    return (used[1] - used[0]) / window.requests * 1e6, latencies[int(len(latencies) * 0.99)]
+    target, pid = Target(contender, _CONNECTIONS), contender.servers[0].pid
+    costs: list[float] = []
+    latencies: list[float] = []
+    for number in range(_WINDOWS):
+        stop, used = Stop(), list[float]()
+        window = await drive(
+            contender.ports,
+            [cycle.script(target, connection, stop) for connection in range(_CONNECTIONS)],
+            len(cycle.steps),
+            stop,
+            warm_up=0.5 if number else 2.0,
+            seconds=_SECONDS,
+            mark=lambda used=used: used.append(cpu_seconds(pid)),  # type: ignore[misc]
+        )
+        costs.append((used[1] - used[0]) / window.requests * 1e6)
+        latencies += (latency for step in window.latencies for latency in step)
+    return costs, quantile(sorted(latencies), 0.99)

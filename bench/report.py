@@ -74,10 +74,8 @@ def verdicts(outcome: Outcome) -> list[Verdict]:
             wanted.append(("wake-up p99 across two coordinators, ms", m.waking_across.p99 * 1000, 100, False))
         wanted.append(("memory of a waiting miner, KiB", m.waiting_memory / 1024, 20, False))
     if outcome.grown:
-        least = outcome.grown[0].cost
-        wanted += [
-            (f"cost with {g.size.name}, of the smallest", g.cost / least, 1.15, False) for g in outcome.grown[1:]
-        ]
+        smallest, *others = outcome.grown
+        wanted += [(f"cost with {g.size.against(smallest.size)}", g.cost / smallest.cost, 1.15, False) for g in others]
     return [Verdict(what, found, goal, least) for what, found, goal, least in wanted if found is not None]
 
 
@@ -145,9 +143,13 @@ def notes(outcome: Outcome) -> list[str]:
         lines.append(f"after SIGKILL and an immediate start, a client is served again after {t.served_again:.2f} s")
     lines += [
         f"{grown.size.name}: {grown.cost:.0f} µs of processor time a request, p99 {grown.p99 * 1000:.1f} ms; listens"
-        f" after {grown.started_in:.1f} s with {grown.memory / 2**20:,.0f} MiB"
+        f" after {grown.started_in:.1f} s with {grown.memory / 2**20:,.0f} MiB; {grown.written / 1e9:,.2f} GB on the disk,"
+        f" made in {grown.filled_in:,.0f} s"
         for grown in outcome.grown
     ]
+    lines += [f"{one.size.name}: not measured, it {one.why}" for one in outcome.left_out]
+    spent = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in outcome.stages.items() if seconds >= 3)
+    lines.append(f"the run took {outcome.took / 60:.1f} minutes: {spent}")
     disturbed = [
         f"{measure}/{one} {figures.others_cpu:.0%}"
         for measure, found in outcome.figures.items()
@@ -238,6 +240,8 @@ def flat(outcome: Outcome) -> dict[str, object]:
             f"{at}.cost_us": grown.cost,
             f"{at}.p99_ms": grown.p99 * 1000,
             f"{at}.start_seconds": grown.started_in,
+            f"{at}.fill_seconds": grown.filled_in,
+            f"{at}.bytes": grown.written,
         }
     if outcome.procrastinate:
         result["procrastinate.jobs_per_second"] = round(outcome.procrastinate, 1)

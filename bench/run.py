@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from bench.load import Stop, Window, drive
 from bench.machine import Machine, describe
 from bench.measures import Measure, Target, prepare
 from bench.postgres import Postgres
+from bench.progress import Say
 from bench.scenarios import Carried, Waking
 from bench.servers import coordinator, core_busy_seconds, cores, cpu_seconds, pinned
 
@@ -31,8 +32,6 @@ ALL: Final = (REFERENCE, BARE, PLAIN, FEW, MANY, CIPHER, POSTGRES, PAIR)
 #: A window in which others took more of either core than this is measured again, up to so many times in all.
 DISTURBED: Final = 0.05
 TRIES: Final = 3
-
-Say = Callable[[str], None]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -50,7 +49,7 @@ class Plan(msgspec.Struct, frozen=True):
     fleets: Sequence[int] = ()
     #: Whether wake-ups, memory and restarts are measured.
     moments: bool = False
-    #: Whether growth is measured: an hour rather than minutes.
+    #: Whether growth is measured.
     growth: bool = False
 
 
@@ -110,21 +109,42 @@ class Outcome(msgspec.Struct, frozen=True):
     #: Jobs a second that reference D claims and completes.
     procrastinate: float | None
     grown: list[growth.Grown]
+    left_out: list[growth.LeftOut]
     completed: int
     faults: list[str]
-    took: float
+    #: Seconds, by what they went into.
+    stages: dict[str, float]
+
+    @property
+    def took(self) -> float:
+        """Seconds of all of it."""
+        return sum(self.stages.values())
+
+
+class _Stages:
+    """What the time of a run goes into, one thing after the other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def end(self, name: str) -> None:
+        """That was this."""
+        now = time.perf_counter()
+        self.seconds[name] = now - self._since
+        self._since = now
 
 
 def run(plan: Plan, say: Say) -> Outcome:
-    """Measure; `say` is told what goes on. Raises `ServerError`, `LoadError`."""
-    began = time.perf_counter()
+    """Measure; `say` is told what goes on. Raises `ServerError`, `LoadError`, `NoRoomError`."""
     both = server_core, load_core = cores()
     RESULTS.mkdir(exist_ok=True)
+    stages = _Stages()
     with tempfile.TemporaryDirectory(dir=RESULTS, suffix=".tmp") as name, pinned(load_core):
         folder = Path(name)
         machine = describe(folder)
         say("filling the databases")
-        lineup = Lineup(folder, server_core, plan.long_queue, say)
+        lineup = Lineup(folder / "lineup", server_core, plan.long_queue, say)
         samples: dict[str, dict[str, list[Sample]]] = {m.name: {} for m in plan.measures}
         started: dict[str, Started] = {}
         with contextlib.ExitStack() as stack:
@@ -133,6 +153,7 @@ def run(plan: Plan, say: Say) -> Outcome:
             for target in targets:
                 first = target.contender.servers[0]
                 started[target.contender.name] = Started(first.started_in, first.memory)
+            stages.end("filling and starting")
             for number in range(plan.rounds):
                 for measure in plan.measures:
                     for target in targets:
@@ -140,13 +161,19 @@ def run(plan: Plan, say: Say) -> Outcome:
                         say(f"round {number + 1} of {plan.rounds}: {measure.title}, {title}")
                         sample = _undisturbed(plan, measure, target, both)
                         samples[measure.name].setdefault(title, []).append(sample)
+        stages.end("the rounds")
         say("checking what was paid")
         made = {target.contender.name: target.completed for target in targets}
         faults = [fault for one, completed in made.items() for fault in lineup.faults(one, completed)]
+        lineup.remove()
+        stages.end("the check")
         carried = _carried(plan, folder / "carried", server_core, say)
+        stages.end("mixed loads")
         moments = _moments(folder, server_core, say) if plan.moments else None
         procrastinate = _procrastinate(server_core, plan.seconds * 2, say) if plan.moments else None
-        grown = growth.measure(folder, both, say) if plan.growth else []
+        stages.end("moments")
+        grown, left_out = growth.measure(folder, both, say) if plan.growth else ([], [])
+        stages.end("growth")
     ours = {one: made[one] for one in made if one not in (REFERENCE, BARE, PLAIN)}
     return Outcome(
         machine=machine,
@@ -160,9 +187,10 @@ def run(plan: Plan, say: Say) -> Outcome:
         moments=moments,
         procrastinate=procrastinate,
         grown=grown,
+        left_out=left_out,
         completed=sum(ours.values()),
         faults=faults,
-        took=time.perf_counter() - began,
+        stages=stages.seconds,
     )
 
 
