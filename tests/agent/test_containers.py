@@ -109,14 +109,14 @@ def test_the_engine_is_the_one_that_is_there_or_the_one_that_is_named(
     assert find("docker").name == "docker"
     with pytest.raises(Unavailable, match="there is no program runner"):
         find("runner")
-    monkeypatch.setenv("PITHEAD_KEY", "secret")
+    monkeypatch.setenv("PITHEAD_KEY", "key_of-the-agent")
     assert "PITHEAD_KEY" not in environment()
 
 
 async def test_a_run_makes_starts_asks_after_and_removes_a_container(
     docker: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PITHEAD_KEY", "secret")
+    monkeypatch.setenv("PITHEAD_KEY", "key_of-the-agent")
     big = tmp_path / "big"
     big.write_bytes(b"big")
     given = assignment({"a": 1, "network": True, "files": {"small": "b25l"}}, "container:it", files={"big": big})
@@ -131,7 +131,7 @@ async def test_a_run_makes_starts_asks_after_and_removes_a_container(
     name = started.split()[-1]
     assert (started, removed) == (f"start --attach --interactive {name}", f"rm --force --volumes {name}")
     assert looked.startswith("container inspect")
-    assert "secret" not in (tmp_path / "environment").read_text()
+    assert "key_of-the-agent" not in (tmp_path / "environment").read_text()
 
 
 async def test_a_job_has_as_many_gpus_as_it_asks_for_of_those_that_the_owner_offers(
