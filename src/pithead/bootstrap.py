@@ -221,7 +221,7 @@ class Application:
         policy = webhooks.Policy(hooks.give_up_after, hooks.disable_after, hooks.keep_log)
         self.courier = Courier(self.coordinator, Outgoing(services.guard).send, services.vault, policy)
         metrics = Metrics(self.coordinator, settings.metrics.token, "postgresql" if settings.database else "sqlite")
-        self._app: ASGIApp = build(
+        app, self._short = build(
             services,
             settings.rate_limits,
             self._limiter,
@@ -229,8 +229,9 @@ class Application:
             tracing=settings.tracing,
             log_requests=settings.log_requests or settings.log_level == "debug",
         )
+        self._app: ASGIApp = app
         if settings.dashboard.enabled:
-            self._app = Dashboard(self._app, services, settings, self._limiter)
+            self._app = Dashboard(app, services, settings, self._limiter)
         #: What a server serves: the door, which opens once the application runs.
         self.asgi = door or Door()
         self._care: asyncio.Task[None] | None = None
@@ -265,7 +266,7 @@ class Application:
             await self._check_blobs()
             # Last of all: a key that was made is shown once, and only by a start that succeeds.
             await self._settle_operator_key()
-            self.asgi.open(self._app, lambda: coordinator.peek(lambda tx: tx.alive_at()))
+            self.asgi.open(self._app, lambda: coordinator.peek(lambda tx: tx.alive_at()), self._short)
             if care:
                 self._care = asyncio.create_task(self._keep_care(), name="care")
                 self._sending = asyncio.create_task(self.courier.run(), name="courier")

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 from tests.http.exchange import REGISTRATION, Client, Clock, Miner, Party, World
+from tests.http.ways import Ways
 
 from pithead.agent.loop import Agent
 from pithead.agent.runners.base import Report, RunFailed, RunResult
@@ -293,7 +294,7 @@ class Rig:
         """A coordinator is there, on the same folder each time, until the end of the block."""
         async with self.open_world(**settings) as world:
             self.world = world
-            self.line.far_end = httpx.ASGITransport(world.application.asgi)
+            self.line.far_end = Ways(world.application.asgi)
             # Who has a key already talks to the new one.
             for party in self.parties:
                 party.http = world.http

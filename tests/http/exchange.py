@@ -14,6 +14,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 from sqlcipher3 import dbapi2
+from tests.http.ways import Ways
 
 from pithead.bootstrap import Application
 from pithead.exchange.blobs import Entry
@@ -250,7 +251,7 @@ async def run_world(folder: Path, clock: Clock, limits: bool = False, **settings
         clock,
     )
     async with application.running(care=False):
-        transport = httpx.ASGITransport(application.asgi)
+        transport = Ways(application.asgi)
         async with httpx.AsyncClient(transport=transport, base_url="http://pithead") as http:
             yield World(http, application, clock)
 

@@ -8,6 +8,7 @@ import httpx
 import msgspec
 import psycopg
 from tests.http.exchange import Api, Miner, Party
+from tests.http.ways import Ways
 
 from pithead.bootstrap import Application
 from pithead.settings import Settings
@@ -45,7 +46,7 @@ class Several:
         given |= {"blob_store": str(self._folder / "results")}
         application = Application(msgspec.convert(given, Settings), self._clock)
         async with application.running(care=False):
-            transport = httpx.ASGITransport(application.asgi)
+            transport = Ways(application.asgi)
             async with httpx.AsyncClient(transport=transport, base_url="http://pithead") as http:
                 face = Api(http, "key_operator-of-these-tests")
                 self.faces.append(face)

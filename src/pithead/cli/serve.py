@@ -18,6 +18,7 @@ import uvicorn
 from pithead import logs, tracing
 from pithead.bootstrap import Application
 from pithead.cli.output import fail
+from pithead.http.connections import connections
 from pithead.http.health import Door
 from pithead.settings import Settings, SettingsError, load
 from pithead.store.errors import StoreError
@@ -121,6 +122,7 @@ async def run(settings: Settings, sockets: list[socket.socket]) -> None:
     door = Door()
     config = uvicorn.Config(
         door,
+        http=connections(door),
         host=settings.host,
         port=settings.port,
         log_config=None,

@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from pithead.core import matching
 from pithead.core.board import Board, Kind
@@ -25,6 +25,7 @@ from pithead.exchange.newest import Newest
 from pithead.exchange.ports import Signer, Tx
 from pithead.exchange.presence import Known, Presence
 from pithead.exchange.principals import Keys, Principal, read_principal, valid
+from pithead.exchange.promises import Promise
 from pithead.exchange.rules import Rules
 from pithead.exchange.tally import Load, Tally
 from pithead.exchange.waiting import Waiting
@@ -46,6 +47,9 @@ class Database(Protocol):
 
     def run(self, operation: Callable[[Tx], T]) -> Awaitable[T]:
         """Run an operation; its outcome once it is durable."""
+
+    def run_into(self, operation: Callable[[Tx], Any], promise: Promise) -> None:
+        """Run an operation, and give the promise its outcome once it is durable."""
 
     def peek(self, read: Callable[[Tx], T]) -> Awaitable[T]:
         """A short read of what is committed."""
@@ -149,6 +153,13 @@ class Coordinator:
         if self.hooked:
             return self._database.run(lambda tx: self._told(tx, operation))
         return self._database.run(lambda tx: operation(tx, self._clock()))
+
+    def run_into(self, operation: Callable[[Tx, float], Any], promise: Promise) -> None:
+        """Run an operation, and give the promise its outcome once it is durable."""
+        if self.hooked:
+            self._database.run_into(lambda tx: self._told(tx, operation), promise)
+        else:
+            self._database.run_into(lambda tx: operation(tx, self._clock()), promise)
 
     def _told(self, tx: Tx, operation: Callable[[Tx, float], T]) -> T:
         """Run the operation, and write down in the same transaction what webhooks are to be told of it."""
@@ -256,6 +267,12 @@ class Coordinator:
         found = self._keys.find(hashed) if self._database.hears() else None
         return self._look_up(hashed) if found is None else valid(found, hashed, self._clock())
 
+    def known_principal(self, key: str) -> Principal | None:
+        """Whose key this is, where that need not be looked up."""
+        hashed = digest(key)
+        found = self._keys.find(hashed) if self._database.hears() else None
+        return None if found is None else valid(found, hashed, self._clock())
+
     async def _look_up(self, hashed: bytes) -> Principal | None:
         since = self._keys.changes
         found = await self.peek(lambda tx: read_principal(tx, hashed))
@@ -314,16 +331,20 @@ class Coordinator:
 
     async def beat(self, miner_id: str, names: Sequence[str], telemetry: bytes | None) -> Beat:
         """The miner is there: renew the leases of the jobs it names, or of all where it names none. Raises `NotFound`."""
-        beat = None
         # Where other coordinators judge leases too, what is heard must be where they see it before it is answered.
         if not self._shared:
-            now = self._clock()
-            if self.presence.known(miner_id, now) is None:
-                await self.known(miner_id, now)
-            beat = self.presence.beat(now, miner_id, names, telemetry)
+            await self.known(miner_id, self._clock())
+        beat = self.beat_now(miner_id, names, telemetry)
         if beat is None:
             beat = await self.run(lambda tx, now: miners.heartbeat(tx, now, self.rules, miner_id, names, telemetry))
         return beat
+
+    def beat_now(self, miner_id: str, names: Sequence[str], telemetry: bytes | None) -> Beat | None:
+        """Likewise, from memory; `None` where that is not enough, and nothing has happened."""
+        now = self._clock()
+        if self._shared or self.presence.known(miner_id, now) is None:
+            return None
+        return self.presence.beat(now, miner_id, names, telemetry)
 
     async def known(self, miner_id: str, now: float) -> Known:
         """How the miner stands: from memory where that is fresh. Raises `NotFound`."""
@@ -368,6 +389,22 @@ class Coordinator:
         finally:
             self.waiting.remove(ticket)
         return await self._offers(miner_id, limit)
+
+    def offers_now(self, miner_id: str, limit: int) -> list[Job] | None:
+        """The best jobs for the miner, from memory; `None` where that is not enough."""
+        now = self._clock()
+        known = None if self._shared else self.presence.known(miner_id, now)
+        if known is None:
+            return None
+        if matching.unready(known.miner, len(known.held)):
+            return []
+        offered = self.board.best(known.miner, now, limit)
+        return None if len(offered) < limit and self.board.short(known.miner, now, limit) else offered
+
+    def known_client_ids(self, jobs: Sequence[Job]) -> Mapping[int, str] | None:
+        """Whose jobs these are, by the clients' numbers; `None` where one is not known."""
+        known = self._client_ids
+        return known if all(job.client in known for job in jobs) else None
 
     async def client_ids(self, jobs: Sequence[Job]) -> Mapping[int, str]:
         """Whose jobs these are, by the clients' numbers. An id never changes: it is read once."""

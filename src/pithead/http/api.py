@@ -2,7 +2,7 @@
 
 import logging
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from time import perf_counter
 from typing import Any, Final
@@ -133,8 +133,14 @@ class Call:
 Operation = Callable[[Tx, float], msgspec.Struct]
 #: What a handler gives back: of a POST the operation; else a wire shape, JSON that is ready, or a response of its own.
 Handler = Callable[[Call], Awaitable[Any]]
+#: What gives the operation without waiting for anything.
+Operates = Callable[[Call], Operation]
+#: What answers at once, from memory, where it can; else it gives `None`, and nothing has happened.
+Quick = Callable[[Call], "Ready | None"]
 
 _handlers: dict[str, Handler] = {}
+_operates: dict[str, Operates] = {}
+_quick: dict[str, Quick] = {}
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -156,6 +162,37 @@ def handles(name: str) -> Callable[[Handler], Handler]:
     return bind
 
 
+def operates(name: str) -> Callable[[Operates], Operates]:
+    """Bind to the call of this name what makes its operation, and has nothing to wait for."""
+
+    def bind(make: Operates) -> Operates:
+        async def handler(call: Call) -> Operation:
+            return make(call)
+
+        handles(name)(handler)
+        _operates[name] = make
+        return make
+
+    return bind
+
+
+def quick(name: str) -> Callable[[Quick], Quick]:
+    """Bind to the call of this name, which has a handler, what answers it at once where that can be."""
+
+    def bind(answer: Quick) -> Quick:
+        _quick[name] = answer
+        return answer
+
+    return bind
+
+
+def short_ways() -> Iterator[tuple[Endpoint, Quick | None, Operates | None, Handler]]:
+    """The calls that can be answered without a task: with what answers at once, or makes the operation, and the handler."""
+    for endpoint in ENDPOINTS:
+        if endpoint.name in _quick or endpoint.name in _operates:
+            yield endpoint, _quick.get(endpoint.name), _operates.get(endpoint.name), _handlers[endpoint.name]
+
+
 def targets(services: Services) -> list[Target]:
     """Every call of the API, with what answers it."""
     return [Target(e.method, e.path, _Endpoint(services, e, _handlers[e.name])) for e in ENDPOINTS]
@@ -175,7 +212,7 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint, times, began = self._endpoint, self._times, perf_counter()
         try:
-            _authorise(endpoint, scope)
+            authorise(endpoint, scope["state"].get("principal"), scope["path_params"])
             call = Call(self._services, endpoint, scope, receive)
             raw = b""
             if self._reads_json:
@@ -248,16 +285,16 @@ def _scope_of(call: Call, key: str) -> str:
     return f"anybody at {client[0] if client else 'unknown'}"
 
 
-def _authorise(endpoint: Endpoint, scope: Scope) -> None:
-    """Whether this key may make this call at all. What it may see is decided by the operations."""
+def authorise(endpoint: Endpoint, principal: Principal | None, path: Mapping[str, str]) -> None:
+    """Whether this key may make this call at all. What it may see is decided by the operations. Raises `HttpProblem`."""
     if endpoint.audience == "public":
         return
-    principal: Principal = scope["state"]["principal"]
+    assert principal is not None
     if endpoint.operator_too and principal.kind == "operator":
         return
     if endpoint.audience == "miner":
         # A valid key on another miner's path learns nothing: not even whether there is such a miner.
-        if principal.kind != "miner" or principal.id != scope["path_params"]["miner_id"]:
+        if principal.kind != "miner" or principal.id != path["miner_id"]:
             raise HttpProblem(404, "not-found", errors.NotFound.title(), "there is no such miner")
     elif endpoint.audience not in (principal.kind, "account"):
         detail = f"this call needs a key of kind {endpoint.audience}, and yours is of kind {principal.kind}"
@@ -285,9 +322,9 @@ async def perform(
         "type": "http", "method": endpoint.method, "path": where, "path_params": dict(path), "headers": headers,
         "query_string": urlencode(query or {}).encode(), "state": {"principal": principal}, "client": None,
     }  # fmt: skip
-    _authorise(endpoint, scope)
+    authorise(endpoint, principal, path)
     try:
-        call = Call(services, endpoint, scope, _nothing_more)
+        call = Call(services, endpoint, scope, nothing_more)
         if endpoint.request is not None:
             if len(body) > services.max_body_bytes:
                 raise HttpProblem(400, "unreadable", "The request cannot be read", "it is too large")
@@ -305,7 +342,8 @@ async def perform(
     return answer
 
 
-async def _nothing_more() -> Message:
+async def nothing_more() -> Message:
+    """The end of a body that is there already."""
     return {"type": "http.request", "body": b"", "more_body": False}
 
 

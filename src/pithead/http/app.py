@@ -18,6 +18,7 @@ from pithead.http.middleware import HttpProblem, Keys, Problems, RateLimits, Req
 from pithead.http.openapi import document
 from pithead.http.pace import Pace, job_operations
 from pithead.http.routing import Routes, Target
+from pithead.http.short import ShortWay
 from pithead.http.traced import Traced
 from pithead.settings import RateLimits as Limits
 from pithead.store.errors import StoreError
@@ -52,19 +53,21 @@ class Policies:
         self._limits = limits
 
     def __call__(self, scope: Scope) -> Sequence[Rule]:
-        limits = self._limits
         principal: Principal | None = scope["state"].get("principal")
         path: str = scope["path"]
         if path == "/v1/miners" and scope["method"] == "POST":
             client = scope.get("client")
             address = client[0] if client else "unknown"
-            return (Rule("registrations", address, limits.registrations_per_minute, _MINUTE),)
-        if principal is None:
-            return ()
+            return (Rule("registrations", address, self._limits.registrations_per_minute, _MINUTE),)
+        return () if principal is None else self.of(scope["method"], path, principal)
+
+    def of(self, method: str, path: str, principal: Principal) -> Sequence[Rule]:
+        """The limits of whoever has a key."""
+        limits = self._limits
         if principal.kind == "miner":
             own = principal.requests_per_minute
             rules = [Rule("requests", principal.id, limits.requests_per_minute if own is None else own, _MINUTE)]
-            if scope["method"] == "POST" and path.endswith(JOB_OPERATIONS):
+            if method == "POST" and path.endswith(JOB_OPERATIONS):
                 rules.append(job_operations(limits, principal.id, principal.job_operations_per_minute))
             return rules
         if principal.kind == "client" and limits.client_requests_per_minute:
@@ -81,8 +84,8 @@ def build(
     log_requests: bool = False,
     tracing: bool = False,
     lifespan: Lifespan[Any] | None = None,
-) -> ASGIApp:
-    """The application."""
+) -> tuple[ASGIApp, ShortWay | None]:
+    """The application, and the short way for some of its calls where nothing has to be told of each request."""
     services = msgspec.structs.replace(services, pace=Pace(limits, counts))
     openapi = document("Pithead", pithead.__version__)
 
@@ -110,7 +113,8 @@ def build(
         lifespan=lifespan,
     )
     # From the inside out: a refused key costs nothing of a limit, and every refusal is a problem with a request id.
-    app: ASGIApp = RateLimits(Routes(all_targets, _Raising(router)), counts, Policies(limits))
+    policies = Policies(limits)
+    app: ASGIApp = RateLimits(Routes(all_targets, _Raising(router)), counts, policies)
 
     async def looked_up(found: Awaitable[Principal | None]) -> Principal | None:
         try:
@@ -131,7 +135,8 @@ def build(
     app = Problems(app, count)
     if tracing:
         app = Traced(app)
-    return RequestId(RequestLog(app) if log_requests else app)
+    whole = RequestId(RequestLog(app) if log_requests else app)
+    return whole, None if tracing or log_requests else ShortWay(services, counts, policies.of, whole)
 
 
 class _Raising:

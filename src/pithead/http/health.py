@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pithead.http.middleware import Problems, RequestId
 from pithead.http.problems import HttpProblem
+from pithead.http.short import ShortWay
 
 _log = logging.getLogger("pithead.http")
 
@@ -34,14 +35,18 @@ class Door:
         self._own: Final[ASGIApp] = RequestId(Problems(self._answer))
         #: Whether it is about to stop: what is asked is still done, and connections end with their answer.
         self.draining = False
+        #: The short way for some requests, while there is one.
+        self.short: ShortWay | None = None
 
-    def open(self, app: ASGIApp, probe: Callable[[], Awaitable[object]]) -> None:
+    def open(self, app: ASGIApp, probe: Callable[[], Awaitable[object]], short: ShortWay | None = None) -> None:
         """From now on requests go to `app`. `probe` asks the database something, and raises if it does not answer."""
         self._app, self._probe = app, probe
+        if not self.draining:
+            self.short = short
 
     def drain(self) -> None:
         """From now on it is not ready; what comes all the same is served as before."""
-        self.draining = True
+        self.draining, self.short = True, None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._app is None or scope["path"] in PATHS:

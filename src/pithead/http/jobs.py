@@ -13,7 +13,7 @@ from pithead.exchange.ids import new_id
 from pithead.exchange.jobs import Order
 from pithead.exchange.ports import JobFilter, Tx
 from pithead.http import shapes
-from pithead.http.api import Call, Operation, handles
+from pithead.http.api import Call, Operation, handles, operates
 from pithead.http.ranges import StoredResult
 from pithead.wire import jobs as wire
 
@@ -40,8 +40,8 @@ def _submitted(job: Job, warning: str | None) -> wire.Submitted:
     return wire.Submitted(job_id=job.id, status=job.state.value, warning=warning)
 
 
-@handles("submit_job")
-async def submit(call: Call) -> Operation:
+@operates("submit_job")
+def submit(call: Call) -> Operation:
     rules, fleet, client_id = call.exchange.rules, call.exchange.fleet, call.caller.id
     orders, ids = [_order(call.body)], [new_id("job")]
     within = tracing.traceparent() if call.services.tracing else None
@@ -55,8 +55,8 @@ async def submit(call: Call) -> Operation:
     return operation
 
 
-@handles("submit_batch")
-async def submit_batch(call: Call) -> Operation:
+@operates("submit_batch")
+def submit_batch(call: Call) -> Operation:
     rules, fleet, client_id = call.exchange.rules, call.exchange.fleet, call.caller.id
     orders = [_order(job) for job in call.body.jobs]
     ids = [new_id("job") for _ in orders]

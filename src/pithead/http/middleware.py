@@ -14,13 +14,13 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pithead.http.limits import Counts, Limiter, Rule, SharedLimiter, Standing
-from pithead.http.problems import HttpProblem, send_problem
+from pithead.http.problems import HttpProblem, internal, send_problem
 from pithead.logs import request_id as _current
 
 __all__ = [
@@ -65,7 +65,8 @@ class RequestId:
 
     def __init__(self, app: ASGIApp, header: str = "X-Request-Id") -> None:
         self._app = app
-        self._header = header.lower().encode()
+        #: The header's name, in lower case.
+        self.header: Final = header.lower().encode()
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
@@ -74,18 +75,17 @@ class RequestId:
             await self._app(scope, receive, send)
             return
         answer, send = _answer(scope, send)
-        request_id = self._given(scope) or f"{self._prefix}-{next(self._numbers):x}"
+        request_id = self.choose(next((value for name, value in scope["headers"] if name == self.header), None))
         scope["state"]["request_id"] = request_id
         _current.set(request_id)
-        answer.headers.append((self._header, request_id.encode()))
+        answer.headers.append((self.header, request_id.encode()))
         await self._app(scope, receive, send)
 
-    def _given(self, scope: Scope) -> str | None:
-        for name, value in scope["headers"]:
-            if name == self._header and 0 < len(value) <= 64 and _ID_CHARACTERS.issuperset(value):
-                text: str = value.decode("ascii")
-                return text
-        return None
+    def choose(self, given: bytes | None) -> str:
+        """The id of a request that came with this one."""
+        if given and len(given) <= 64 and _ID_CHARACTERS.issuperset(given):
+            return given.decode("ascii")
+        return f"{self._prefix}-{next(self._numbers):x}"
 
 
 class RequestLog:
@@ -171,8 +171,7 @@ class Problems:
                 problem = _of_starlette(error)
             else:
                 _log.exception("request %s (%s %s) failed", request_id, scope["method"], scope["path"])
-                detail = f"this is our fault, not yours; it is in the log under {request_id}"
-                problem = HttpProblem(500, "internal", "Something went wrong", detail)
+                problem = internal(request_id)
             if self._on_problem is not None:
                 self._on_problem(scope, problem)
             await send_problem(send, problem, request_id)
@@ -264,15 +263,16 @@ class RateLimits:
                 limit = f"{worst.rule.limit} {worst.rule.name.replace('-', ' ')} in {worst.rule.window} s"
                 detail = f"the limit is {limit}; ask again in {seconds} s"
                 # On the problem itself: whoever turns it into an answer may stand outside of our `send`.
-                carried = {name.decode(): value.decode() for name, value in _rate_headers(standings)}
+                carried = {name.decode(): value.decode() for name, value in rate_headers(standings)}
                 carried["Retry-After"] = str(seconds)
                 raise HttpProblem(429, "rate-limited", "Over the limit", detail, headers=carried)
             answer, send = _answer(scope, send)
-            answer.headers.extend(_rate_headers(standings))
+            answer.headers.extend(rate_headers(standings))
         await self._app(scope, receive, send)
 
 
-def _rate_headers(standings: Sequence[Standing]) -> list[_Header]:
+def rate_headers(standings: Sequence[Standing]) -> list[_Header]:
+    """How the rules stand, for those who are bound by them."""
     tightest = min(standings, key=lambda s: s.remaining)
     policy = ", ".join(f'"{s.rule.name}";q={s.rule.limit};w={s.rule.window}' for s in standings)
     state = ", ".join(f'"{s.rule.name}";r={s.remaining};t={math.ceil(s.reset)}' for s in standings)

@@ -11,13 +11,14 @@ from pithead.core import matching
 from pithead.core.miners import Status, status
 from pithead.exchange import dispatch, miners
 from pithead.exchange.blobs import name_of
+from pithead.exchange.coordinator import Coordinator
 from pithead.exchange.dispatch import Measured
 from pithead.exchange.ids import new_id, new_key, new_token
-from pithead.exchange.miners import Registration
+from pithead.exchange.miners import Beat, Registration
 from pithead.exchange.ports import Tx
 from pithead.exchange.rules import Rules
 from pithead.http import shapes
-from pithead.http.api import Call, Operation, Ready, handles
+from pithead.http.api import Call, Operation, Ready, handles, operates, quick
 from pithead.http.uploads import Incoming
 from pithead.wire import miners as wire
 from pithead.wire.base import encode
@@ -91,18 +92,31 @@ def _idle(standing: Status, fitting: int) -> Ready:
     return Ready(200, encode(answer))
 
 
+@quick("heartbeat")
+def heartbeat_now(call: Call) -> Ready | None:
+    """The answer to a heartbeat that changes nothing that has to be durable at once."""
+    exchange = call.exchange
+    body: wire.Heartbeat | None = call.body
+    telemetry = encode(body.telemetry) if body and body.telemetry else None
+    beat = exchange.beat_now(call.caller.id, body.jobs if body else (), telemetry)
+    return None if beat is None else _beaten(exchange, beat)
+
+
+def _beaten(exchange: Coordinator, beat: Beat) -> Ready:
+    fitting = exchange.queue_length(beat.miner, len(beat.held))
+    if not beat.held and not beat.stop:
+        return _idle(status(beat.miner), fitting)
+    return Ready(200, encode(shapes.beat(beat, fitting, exchange.now())))
+
+
 @handles("heartbeat")
-async def heartbeat(call: Call) -> wire.HeartbeatAnswer | Ready | Operation:
+async def heartbeat(call: Call) -> Ready | Operation:
     exchange, miner_id = call.exchange, call.caller.id
     body: wire.Heartbeat | None = call.body
     names = body.jobs if body else ()
     telemetry = encode(body.telemetry) if body and body.telemetry else None
     if call.idempotency_key is None:
-        beat = await exchange.beat(miner_id, names, telemetry)
-        fitting = exchange.queue_length(beat.miner, len(beat.held))
-        if not beat.held and not beat.stop:
-            return _idle(status(beat.miner), fitting)
-        return shapes.beat(beat, fitting, exchange.now())
+        return _beaten(exchange, await exchange.beat(miner_id, names, telemetry))
     # The answer is to be kept, which takes a transaction, and the board is not to be looked at within one.
     fitting = exchange.board.count(await exchange.peek(lambda tx: miners.find(tx, miner_id)))
 
@@ -129,6 +143,17 @@ async def orders(call: Call) -> wire.Orders:
             await bell.heard(left)
 
 
+@quick("available_jobs")
+def available_now(call: Call) -> Ready | None:
+    """Offers that are at hand; where there are none, those who would wait get no answer yet."""
+    exchange = call.exchange
+    jobs = exchange.offers_now(call.caller.id, int(call.query.get("limit", 20)))
+    if jobs is None or (not jobs and call.query.get("wait")):
+        return None
+    client_ids = exchange.known_client_ids(jobs)
+    return None if client_ids is None else Ready(200, call.services.offers.encode(jobs, client_ids))
+
+
 @handles("available_jobs")
 async def available(call: Call) -> Ready:
     jobs = await call.exchange.available(
@@ -137,8 +162,8 @@ async def available(call: Call) -> Ready:
     return Ready(200, call.services.offers.encode(jobs, await call.exchange.client_ids(jobs)))
 
 
-@handles("accept_job")
-async def accept(call: Call) -> Operation:
+@operates("accept_job")
+def accept(call: Call) -> Operation:
     rules, miner_id, job_id = call.exchange.rules, call.caller.id, call.path["job_id"]
     token, under = new_token("lease"), call.lease_token
     if call.services.tracing:
@@ -153,8 +178,8 @@ def _accept_traced(
     return msgspec.structs.replace(shapes.assignment(assigned, now), traceparent=tx.trace(assigned.job.seq))
 
 
-@handles("complete_job")
-async def complete(call: Call) -> Operation:
+@operates("complete_job")
+def complete(call: Call) -> Operation:
     rules, signer = call.exchange.rules, call.exchange.signer
     miner_id, job_id, token = call.caller.id, call.path["job_id"], call.lease_token
     body: wire.Complete = call.body
@@ -174,8 +199,8 @@ async def complete(call: Call) -> Operation:
     )
 
 
-@handles("fail_job")
-async def fail(call: Call) -> Operation:
+@operates("fail_job")
+def fail(call: Call) -> Operation:
     rules, miner_id, job_id, token = call.exchange.rules, call.caller.id, call.path["job_id"], call.lease_token
     body: wire.Fail = call.body or wire.Fail()
 
@@ -188,8 +213,8 @@ async def fail(call: Call) -> Operation:
     return operation
 
 
-@handles("release_job")
-async def release(call: Call) -> Operation:
+@operates("release_job")
+def release(call: Call) -> Operation:
     rules, miner_id, job_id, token = call.exchange.rules, call.caller.id, call.path["job_id"], call.lease_token
 
     def operation(tx: Tx, now: float) -> wire.Returned:
@@ -199,8 +224,8 @@ async def release(call: Call) -> Operation:
     return operation
 
 
-@handles("report_progress")
-async def report_progress(call: Call) -> Operation:
+@operates("report_progress")
+def report_progress(call: Call) -> Operation:
     miner_id, job_id, token = call.caller.id, call.path["job_id"], call.lease_token
     body: wire.Progress = call.body or wire.Progress()
 

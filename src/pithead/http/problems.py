@@ -31,8 +31,14 @@ class HttpProblem(Exception):
         self.headers = dict(headers or {})
 
 
-async def send_problem(send: Send, problem: HttpProblem, request_id: str = "") -> None:
-    """Answer with the problem."""
+def internal(request_id: str) -> HttpProblem:
+    """What nobody foresaw."""
+    detail = f"this is our fault, not yours; it is in the log under {request_id}"
+    return HttpProblem(500, "internal", "Something went wrong", detail)
+
+
+def render_problem(problem: HttpProblem, request_id: str) -> tuple[bytes, bytes, list[tuple[bytes, bytes]]]:
+    """The problem as an answer: its content type, its body, and further headers."""
     body = encode(
         Problem(
             type=f"/problems/{problem.slug}",
@@ -43,7 +49,12 @@ async def send_problem(send: Send, problem: HttpProblem, request_id: str = "") -
             request_id=request_id,
         )
     )
-    headers = [(b"content-type", CONTENT_TYPE), (b"content-length", str(len(body)).encode())]
-    headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+    return CONTENT_TYPE, body, [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+
+
+async def send_problem(send: Send, problem: HttpProblem, request_id: str = "") -> None:
+    """Answer with the problem."""
+    kind, body, more = render_problem(problem, request_id)
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *more]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

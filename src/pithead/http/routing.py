@@ -1,10 +1,12 @@
-"""Finding the application for a request: one walk over the path's segments, however many routes there are."""
+"""Finding what answers a request: one walk over the path's segments, however many routes there are."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+T = TypeVar("T")
 
 
 class Target(NamedTuple):
@@ -15,56 +17,66 @@ class Target(NamedTuple):
     app: ASGIApp
 
 
-class _Node:
+class _Node(Generic[T]):
     """What may follow a part of a path."""
 
-    __slots__ = ("apps", "parameter", "words")
+    __slots__ = ("ends", "parameter", "words")
 
     def __init__(self) -> None:
-        self.words: dict[str, _Node] = {}
-        self.parameter: _Node | None = None
-        #: By method: the parameters' names in order, and the application.
-        self.apps: dict[str, tuple[tuple[str, ...], ASGIApp]] = {}
+        self.words: dict[str, _Node[T]] = {}
+        self.parameter: _Node[T] | None = None
+        #: By method: the parameters' names in order, and what is there.
+        self.ends: dict[str, tuple[tuple[str, ...], T]] = {}
 
 
-class Routes:
-    """Hands each request to the target that its method and path name; all else to `otherwise`.
+class Paths(Generic[T]):
+    """What there is at each method and path template. A word goes before a parameter."""
 
-    A word goes before a parameter. A target gets the parameters in `scope["path_params"]`.
-    """
-
-    def __init__(self, targets: Sequence[Target], otherwise: ASGIApp) -> None:
-        self._root = _Node()
-        self._otherwise = otherwise
-        for target in targets:
+    def __init__(self, entries: Iterable[tuple[str, str, T]]) -> None:
+        self._root: _Node[T] = _Node()
+        for method, path, what in entries:
             node, names = self._root, []
-            for segment in target.path.split("/")[1:]:
+            for segment in path.split("/")[1:]:
                 if segment.startswith("{"):
                     names.append(segment[1:-1])
                     node.parameter = node = node.parameter or _Node()
                 else:
                     node = node.words.setdefault(segment, _Node())
-            node.apps[target.method] = (tuple(names), target.app)
+            node.ends[method] = (tuple(names), what)
+
+    def find(self, method: str, path: str) -> tuple[T, dict[str, str]] | None:
+        """What is there, and the parameters that the path gives it."""
+        node, values = self._root, []
+        for segment in path.split("/")[1:]:
+            following = node.words.get(segment)
+            if following is None:
+                following = node.parameter
+                if following is None or not segment:
+                    return None
+                values.append(segment)
+            node = following
+        end = node.ends.get(method)
+        return None if end is None else (end[1], dict(zip(end[0], values, strict=True)))
+
+
+class Routes:
+    """Hands each request to the target that its method and path name; all else to `otherwise`.
+
+    A target gets the parameters in `scope["path_params"]`.
+    """
+
+    def __init__(self, targets: Sequence[Target], otherwise: ASGIApp) -> None:
+        self._paths = Paths(targets)
+        self._otherwise = otherwise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            node, values = self._root, []
             path: str = scope["path"]
             if "\x00" in path:
                 raise HTTPException(404)  # Nothing is named so, and there are databases that cannot even be asked.
-            for segment in path.split("/")[1:]:
-                following = node.words.get(segment)
-                if following is None:
-                    following = node.parameter
-                    if following is None or not segment:
-                        break
-                    values.append(segment)
-                node = following
-            else:
-                target = node.apps.get(scope["method"])
-                if target is not None:
-                    names, app = target
-                    scope["path_params"] = dict(zip(names, values, strict=True))
-                    await app(scope, receive, send)
-                    return
+            found = self._paths.find(scope["method"], path)
+            if found is not None:
+                app, scope["path_params"] = found
+                await app(scope, receive, send)
+                return
         await self._otherwise(scope, receive, send)

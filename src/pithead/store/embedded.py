@@ -10,6 +10,7 @@ from sqlcipher3 import dbapi2
 
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
+from pithead.exchange.promises import Promise
 from pithead.exchange.tally import BATCHES, COMMITS, Histogram, Load
 from pithead.store.sqlite import SqliteStore
 from pithead.store.writer import Writer
@@ -57,6 +58,9 @@ class Embedded:
 
     def run(self, operation: Callable[[Tx], T]) -> Awaitable[T]:
         return self.writer.run(operation)
+
+    def run_into(self, operation: Callable[[Tx], Any], promise: Promise) -> None:
+        self.writer.run_into(operation, promise)
 
     async def peek(self, read: Callable[[Tx], T]) -> T:
         return self._store.peek(read)

@@ -29,6 +29,7 @@ from psycopg import errors
 from pithead.core.errors import Fault, Invalid
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
+from pithead.exchange.promises import Promise
 from pithead.exchange.tally import BATCHES, COMMITS, Histogram
 from pithead.store.clock import DatabaseClock
 from pithead.store.errors import OutcomeUnknown, StoreError
@@ -69,11 +70,11 @@ _ELSEWHERE: Final = (errors.ReadOnlySqlTransaction, errors.AdminShutdown, errors
 class _Waiting:
     """An operation and who waits for its outcome."""
 
-    __slots__ = ("careful", "events", "failure", "future", "operation", "outcome", "since", "tries")
+    __slots__ = ("careful", "events", "failure", "operation", "outcome", "promise", "since", "tries")
 
-    def __init__(self, operation: Operation, future: "asyncio.Future[Any]") -> None:
+    def __init__(self, operation: Operation, promise: Promise) -> None:
         self.operation = operation
-        self.future = future
+        self.promise = promise
         self.since = time.monotonic()
         self.tries = 0
         self.careful = False
@@ -118,13 +119,17 @@ class Lanes:
     def run(self, operation: Callable[[Tx], T]) -> "asyncio.Future[T]":
         """Queue `operation`; the future has its outcome once that is durable. Call from the event loop's thread."""
         future: asyncio.Future[T] = self._loop.create_future()
-        with self._changed:
-            if self._closing:
-                future.set_exception(StoreError("the coordinator is stopping"))
-            else:
-                self._queue.append(_Waiting(operation, future))
-                self._changed.notify()
+        self.run_into(operation, future)
         return future
+
+    def run_into(self, operation: Operation, promise: Promise) -> None:
+        """Queue `operation`; the promise is given its outcome once that is durable. From the event loop's thread likewise."""
+        with self._changed:
+            if not self._closing:
+                self._queue.append(_Waiting(operation, promise))
+                self._changed.notify()
+                return
+        promise.set_exception(StoreError("the coordinator is stopping"))
 
     @property
     def waiting(self) -> int:
@@ -188,12 +193,13 @@ class Lanes:
             if events:
                 self._on_events(events)
         for waiting in batch:
-            if waiting.future.done():
+            promise = waiting.promise
+            if promise.done():
                 continue
             if waiting.failure is not None:
-                waiting.future.set_exception(waiting.failure)
+                promise.set_exception(waiting.failure)
             else:
-                waiting.future.set_result(waiting.outcome)
+                promise.set_result(waiting.outcome)
 
     def _expire(self) -> None:
         """Refuse what no lane has come to: all of them hang on a server that does not answer."""

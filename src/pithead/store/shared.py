@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
@@ -14,6 +14,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from pithead.core.errors import Fault, Invalid
 from pithead.exchange.events import Event, Heard
 from pithead.exchange.ports import Tx
+from pithead.exchange.promises import Promise
 from pithead.exchange.tally import Load
 from pithead.store.clock import DatabaseClock
 from pithead.store.errors import StoreError
@@ -79,6 +80,9 @@ class Shared:
 
     def run(self, operation: Callable[[Tx], T]) -> Awaitable[T]:
         return self.lanes.run(operation)
+
+    def run_into(self, operation: Callable[[Tx], Any], promise: Promise) -> None:
+        self.lanes.run_into(operation, promise)
 
     def peek(self, read: Callable[[Tx], T]) -> Awaitable[T]:
         return self._loop.run_in_executor(self._threads, self._read, read, False)

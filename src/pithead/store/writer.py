@@ -17,6 +17,7 @@ from sqlcipher3 import dbapi2
 
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
+from pithead.exchange.promises import Promise
 from pithead.store.batches import Batches, Item
 from pithead.store.errors import StoreError
 
@@ -38,11 +39,11 @@ _PROBE_EVERY: Final = 50
 class _Waiting(Item):
     """… and who waits for it."""
 
-    __slots__ = ("future",)
+    __slots__ = ("promise",)
 
-    def __init__(self, operation: Operation, future: "asyncio.Future[Any]") -> None:
+    def __init__(self, operation: Operation, promise: Promise) -> None:
         super().__init__(operation)
-        self.future = future
+        self.promise = promise
 
 
 class Writer:
@@ -69,15 +70,19 @@ class Writer:
     def run(self, operation: Callable[[Tx], T]) -> "asyncio.Future[T]":
         """Queue `operation`; the future has its outcome once that is durable. Call from the event loop's thread."""
         future: asyncio.Future[T] = self._loop.create_future()
+        self.run_into(operation, future)
+        return future
+
+    def run_into(self, operation: Operation, promise: Promise) -> None:
+        """Queue `operation`; the promise is given its outcome once that is durable."""
         if self._closing:
-            future.set_exception(StoreError("the coordinator is stopping"))
-            return future
-        self._queue.append(_Waiting(operation, future))
+            promise.set_exception(StoreError("the coordinator is stopping"))
+            return
+        self._queue.append(_Waiting(operation, promise))
         if not self._busy:
             self._busy = True
             # Not at once: whatever else arrived in this turn of the loop shares the commit.
             self._loop.call_soon(self._turn, self._loop.time() + _GIVE_UP_AFTER)
-        return future
 
     async def close(self) -> None:
         """Finish what is queued."""
@@ -145,12 +150,13 @@ class Writer:
 
     def _answer(self, batch: list[_Waiting]) -> None:
         for waiting in batch:
-            if waiting.future.cancelled():
+            promise = waiting.promise
+            if promise.done():
                 continue
             if waiting.failure is not None:
-                waiting.future.set_exception(waiting.failure)
+                promise.set_exception(waiting.failure)
             else:
-                waiting.future.set_result(waiting.outcome)
+                promise.set_result(waiting.outcome)
         if self._queue:
             self._loop.call_soon(self._turn, self._loop.time() + _GIVE_UP_AFTER)
         else:
