@@ -7,12 +7,16 @@ import shutil
 import subprocess
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_bytes
 from typing import Final
 
 import pytest
+from standardwebhooks import Webhook
 from tests.http.server import OPERATOR_KEY, UNLIMITED, serve
 
 import pithead
@@ -43,7 +47,10 @@ def package() -> Path:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serve(tmp_path_factory.mktemp("coordinator"), **UNLIMITED) as url:
+    # What is told to a webhook is told to this machine.
+    with serve(
+        tmp_path_factory.mktemp("coordinator"), **UNLIMITED, PITHEAD_WEBHOOKS__ALLOWED_NETWORKS="127.0.0.0/8"
+    ) as url:
         yield url
 
 
@@ -59,7 +66,7 @@ def test_its_types_are_those_of_the_api(package: Path) -> None:
 
 def test_it_does_what_it_says_on_node(package: Path, url: str) -> None:
     said = run("npm", "test", "--silent", PITHEAD_TEST_URL=url, PITHEAD_TEST_OPERATOR_KEY=OPERATOR_KEY)
-    assert int(re.findall(r"^# pass (\d+)$", said, re.MULTILINE)[0]) >= 17
+    assert int(re.findall(r"^# pass (\d+)$", said, re.MULTILINE)[0]) >= 31
     assert re.findall(r"^# (?:skipped|todo) (\d+)$", said, re.MULTILINE) == ["0", "0"]
 
 
@@ -116,7 +123,10 @@ def test_what_its_page_shows_is_run_as_it_stands(package: Path, url: str, key: s
     assert said == [
         ["completed Red, yellow and blue.", "0.99 left"],
         [f"{n} {word} completed 21" for n, word in enumerate(("one", "two", "three"))],
-        ["4 completed"],
+        ["Red, yellow and blue.", f"{sha256(b'Hello, and welcome.').hexdigest()[:8]} 19"],
+        [f"{MODEL} completed"],
+        [],
+        ["5 completed"],
     ]
 
 
@@ -134,15 +144,26 @@ def test_it_works_in_a_browser(package: Path, url: str, key: str) -> None:
         text = file.read_text(encoding="utf-8").replace('from "openapi-fetch"', 'from "./openapi-fetch"')
         route.fulfill(body=text, content_type="text/javascript")
 
-    program = """async ([key]) => {
-        const { Pithead } = await import("/sdk/index.js");
+    program = """async ([key, signed]) => {
+        const { Pithead, verifyWebhook } = await import("/sdk/index.js");
         const exchange = new Pithead({ url: location.origin, key });
         const request = { model: "smollm2-135m-instruct", input: {}, price: 0.01, estimated_time: 1 };
-        const { job_id } = await exchange.submit(request);
+        const news = exchange.accountEvents();
+        const begun = (await news.next()).value.event;
+        const file = new File([new Uint8Array(100_000)], "in.bin");
+        const { job_id } = await exchange.submit(request, { files: { "in.bin": file } });
+        const told = (await news.next()).value.data.job_id === job_id;
+        await news.return();
         let last;
         for await (const event of exchange.events(job_id)) last = event;
+        const [{ sha256 }] = last.data.input_files;
+        const same = (await exchange.files.upload(file)).sha256 === sha256 && (await exchange.files.get(sha256)).size;
         const wrong = await new Pithead({ url: location.origin, key: "key_x" }).me().catch((error) => error.name);
-        return [last.data.status, await exchange.text(job_id), (await exchange.me()).balance, wrong];
+        const [secret, headers, body] = signed;
+        const { type } = await verifyWebhook(secret, headers, body);
+        const forged = await verifyWebhook(secret, headers, body + " ").catch((error) => error.name);
+        const said = [last.data.status, await exchange.text(job_id), (await exchange.me()).balance, wrong];
+        return [...said, begun, told, same, type, forged];
     }"""
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -151,9 +172,22 @@ def test_it_works_in_a_browser(package: Path, url: str, key: str) -> None:
         page = browser.new_page()
         page.route("**/sdk/**", serve_module)
         page.goto(f"{url}/openapi.json")
-        said = page.evaluate(program, [key])
+        said = page.evaluate(program, [key, signed()])
         browser.close()
-    assert said == ["completed", "Red, yellow and blue.", 0.99, "Unauthorized"]
+    assert said[:4] == ["completed", "Red, yellow and blue.", 0.99, "Unauthorized"]
+    assert said[4:] == ["sync", True, 100_000, "job.failed", "WebhookRefused"]
+
+
+def signed() -> tuple[str, dict[str, str], str]:
+    """A secret, and a message that the library of Standard Webhooks' own signed with it: its headers and its body."""
+    secret, body, now = (
+        f"whsec_{b64encode(token_bytes(32)).decode()}",
+        '{"type":"job.failed","data":{}}',
+        datetime.now(UTC),
+    )
+    signature = Webhook(secret).sign("msg_1", now, body)
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": signature}
+    return secret, headers, body
 
 
 def test_the_lock_names_no_registry() -> None:

@@ -7,12 +7,19 @@
 import createClient, { type Client } from "openapi-fetch";
 
 import type { components, paths } from "./api.js";
-import { BadAnswer, Corrupted, JobFailed, PitheadError, Unreachable, WaitTimeout, errorOf, problemOf, type Job } from "./errors.js";
-import { parse, type ServerSentEvent } from "./sse.js";
-import { patient, sleep } from "./transport.js";
+import { base64, sha256, uuid } from "./crypto.js";
+import { Corrupted, JobFailed, WaitTimeout, type Job } from "./errors.js";
+import { Files, type JobFiles } from "./files.js";
+import { follow, type EventsOptions } from "./follow.js";
+import { answered, get, paged, signalled, type Line } from "./line.js";
+import { patient, sleep, type Patience } from "./transport.js";
+import { Webhooks } from "./webhooks.js";
 
 export * from "./errors.js";
-export type { ServerSentEvent } from "./sse.js";
+export type { Data, FileState, FileView, Files, JobFiles, UploadOptions } from "./files.js";
+export type { EventsOptions } from "./follow.js";
+export { answered } from "./line.js";
+export * from "./webhooks.js";
 export type { components, operations, paths } from "./api.js";
 
 type Schemas = components["schemas"];
@@ -32,6 +39,13 @@ export interface Options {
   retryFor?: number;
   /** Another `fetch`, for tests and for proxies. */
   fetch?: typeof globalThis.fetch;
+}
+
+export interface SubmitOptions {
+  /** A name of your own for the job: submitted again under the same name, it is the same job. */
+  idempotencyKey?: string;
+  files?: JobFiles;
+  signal?: AbortSignal;
 }
 
 export interface WaitOptions {
@@ -57,18 +71,19 @@ export interface Outcome {
   result?: Uint8Array;
 }
 
-export interface EventsOptions {
-  /** Go on behind the event of this id. */
-  lastEventId?: string;
-  signal?: AbortSignal;
-}
-
 /** What an attempt brings forth, a piece at a time; with another `attempt` than before, what came before is void. */
 export type Output = Schemas["OutputPiece"];
 
 /** An event of a job: the job as it stands, or a piece of what its attempt brings forth. `id` is where to go on from. */
 export type JobEvent = { id: string; event: "job"; data: Job } | { id: string; event: "output"; data: Output };
 
+/** What is told of an account: `sync` first, and then its jobs, miners, payouts and webhooks, each as it then stood. */
+export type AccountEvent = {
+  [K in keyof Schemas["AccountStream"]]: { id: string; event: K; data: Schemas["AccountStream"][K] };
+}[keyof Schemas["AccountStream"]];
+
+const OF_A_JOB: ReadonlySet<string> = new Set<JobEvent["event"]>(["job", "output"]);
+const OF_AN_ACCOUNT: ReadonlySet<string> = new Set<AccountEvent["event"]>(["sync", "job", "miner", "payout", "webhook"]);
 const FINISHED: ReadonlySet<Status> = new Set<Status>(["completed", "failed", "cancelled", "expired"]);
 /** Seconds that a poll is held: it is answered early only when the job is finished. */
 const HOLD = 30;
@@ -85,29 +100,38 @@ export class Pithead {
   readonly url: string;
   /** Every call of the API, typed: `api.GET("/v1/jobs/{job_id}", {params: {path: {job_id}}})`. */
   readonly api: Client<paths>;
-  readonly #fetch: (request: Request) => Promise<Response>;
-  readonly #headers: Record<string, string>;
+  /** Input files for jobs. */
+  readonly files: Files;
+  /** Where to be told of what happens. */
+  readonly webhooks: Webhooks;
+  readonly #line: Line;
 
   constructor(options: Options = {}) {
     this.url = (options.url ?? environment("PITHEAD_URL") ?? "http://127.0.0.1:8080").replace(/\/+$/, "");
     const key = options.key ?? environment("PITHEAD_KEY");
-    this.#headers = key ? { authorization: `Bearer ${key}` } : {};
-    this.#fetch = patient({
+    const headers: Record<string, string> = key ? { authorization: `Bearer ${key}` } : {};
+    const patience: Patience = {
       timeout: options.timeout ?? 30,
       retryFor: options.retryFor ?? 60,
       fetch: options.fetch ?? ((...given) => globalThis.fetch(...given)),
-    });
-    this.api = createClient<paths>({ baseUrl: this.url, headers: this.#headers, fetch: this.#fetch });
+    };
+    this.api = createClient<paths>({ baseUrl: this.url, headers, fetch: patient(patience) });
+    this.#line = { url: this.url, headers, api: this.api, patience };
+    this.files = new Files(this.#line);
+    this.webhooks = new Webhooks(this.#line);
   }
 
   /**
    * Submit a job. It is repeated until it is answered, and done once: under `idempotencyKey`, or one that is made up.
-   * With a key of your own, submitting again gives the same job.
+   * With a key of your own, submitting again gives the same job. `files`, by the names that the job is to find them under, are
+   * uploaded first, unless they are there.
    */
-  async submit(job: JobRequest, options: { idempotencyKey?: string; signal?: AbortSignal } = {}): Promise<Submitted> {
+  async submit(job: JobRequest, options: SubmitOptions = {}): Promise<Submitted> {
     const header = { "Idempotency-Key": options.idempotencyKey ?? (await uuid()) };
+    const named = options.files ? await this.files.named(options.files, signalled(options)) : [];
+    const files = named.length ? { input_files: [...(job.input_files ?? []), ...named] } : {};
     // As the command line does: the bytes of the result are wanted, not their hash alone.
-    const body = { require_result: true, ...job };
+    const body = { require_result: true, ...job, ...files };
     return answered(await this.api.POST("/v1/jobs", { body, params: { header }, ...signalled(options) }));
   }
 
@@ -120,13 +144,11 @@ export class Pithead {
   }
 
   /** The client's jobs, the newest first, a page fetched as it is needed. */
-  async *jobs(filter: { status?: Status; model?: string } = {}): AsyncGenerator<Job> {
-    for (let cursor: string | null = null, first = true; first || cursor !== null; first = false) {
-      const query = { ...filter, limit: 200, ...(cursor === null ? {} : { cursor }) };
-      const page: Schemas["JobPage"] = answered(await this.api.GET("/v1/jobs", { params: { query } }));
-      yield* page.jobs;
-      cursor = page.next_cursor;
-    }
+  jobs(filter: { status?: Status; model?: string } = {}): AsyncGenerator<Job> {
+    return paged(
+      async (query) => answered(await this.api.GET("/v1/jobs", { params: { query: { ...filter, ...query } } })),
+      (page) => page.jobs,
+    );
   }
 
   /** Cancel the job; its price goes back. */
@@ -164,12 +186,12 @@ export class Pithead {
   /** The bytes of the result, checked against the digest that came with them. */
   async result(jobId: string, options: { signal?: AbortSignal } = {}): Promise<Uint8Array> {
     // Nobody may compress them on the way: the digest is of the bytes as the miner sent them.
-    const response = await this.#get(`/v1/jobs/${encodeURIComponent(jobId)}/result`, {}, options.signal);
+    const response = await get(this.#line, `/v1/jobs/${encodeURIComponent(jobId)}/result`, {}, options.signal);
     const bytes = new Uint8Array(await response.arrayBuffer());
     const expected = /(?:^|[,\s])sha-256=:([A-Za-z0-9+/=]+):/.exec(response.headers.get("repr-digest") ?? "")?.[1];
     // Without a digest nothing was checked: that must not pass for a check.
     if (!expected) throw new Corrupted(`the result of ${jobId} came without its SHA-256 digest; fetch it again`);
-    if ((await sha256(bytes)) !== expected) {
+    if (base64(await sha256(bytes)) !== expected) {
       throw new Corrupted(`the result of ${jobId} does not match its SHA-256 digest; fetch it again`);
     }
     return bytes;
@@ -181,7 +203,7 @@ export class Pithead {
   }
 
   /** Submit a job, wait for it, and give its result. Throws `JobFailed` where there is none. */
-  async run(request: JobRequest, options: WaitOptions & { idempotencyKey?: string } = {}): Promise<Uint8Array> {
+  async run(request: JobRequest, options: WaitOptions & SubmitOptions = {}): Promise<Uint8Array> {
     const { job_id } = await this.submit(request, options);
     const job = await this.wait(job_id, options);
     if (job.status !== "completed") throw new JobFailed(job);
@@ -219,85 +241,22 @@ export class Pithead {
    * What happens to a job, as it happens, until it is finished; a connection that breaks off is taken up where it was.
    * Events of kinds that this client does not know are passed over.
    */
-  async *events(jobId: string, options: EventsOptions = {}): AsyncGenerator<JobEvent> {
-    let last = options.lastEventId;
-    for (let fruitless = 0; ; fruitless++) {
-      const headers = { accept: "text/event-stream", ...(last ? { "last-event-id": last } : {}) };
-      const response = await this.#get(`/v1/jobs/${encodeURIComponent(jobId)}/events`, headers, options.signal);
-      // Nothing more is to come.
-      if (response.status === 204 || !response.body) return;
-      if (!response.headers.get("content-type")?.startsWith("text/event-stream")) {
-        throw new BadAnswer(`${response.url} does not answer with events`);
-      }
-      try {
-        for await (const event of parse(response.body, options.signal)) {
-          fruitless = 0;
-          last = event.id || last;
-          if (event.event !== "job" && event.event !== "output") continue;
-          const told = { id: event.id, event: event.event, data: decoded(event) } as JobEvent;
-          yield told;
-          if (told.event === "job" && isFinished(told.data)) return;
-        }
-      } catch (error) {
-        if (error instanceof PitheadError || options.signal?.aborted) throw error;
-        if (fruitless >= 5) throw new Unreachable(`the events of ${jobId} keep breaking off`, { cause: error });
-      }
-      options.signal?.throwIfAborted();
-      await sleep(PAUSE * Math.min(fruitless, 5), options.signal);
-    }
+  events(jobId: string, options: EventsOptions = {}): AsyncGenerator<JobEvent> {
+    const path = `/v1/jobs/${encodeURIComponent(jobId)}/events`;
+    return follow<JobEvent>(this.#line, path, OF_A_JOB, options, ({ event, data }) => event === "job" && isFinished(data));
   }
 
-  async #get(path: string, headers: Record<string, string>, signal?: AbortSignal): Promise<Response> {
-    const request = new Request(this.url + path, {
-      headers: { ...this.#headers, ...headers },
-      ...(signal ? { signal } : {}),
-    });
-    const response = await this.#fetch(request);
-    if (!response.ok) throw await errorOf(response);
-    return response;
+  /**
+   * What happens to the account – a client's jobs, a miner's work and payouts, everything for the operator – as it happens and
+   * without end: stop with `break`, or with a signal. A `sync` comes first on each connection; one that is not `resumed` means
+   * that something may have been missed: read anew what you show.
+   */
+  accountEvents(options: EventsOptions = {}): AsyncGenerator<AccountEvent> {
+    return follow<AccountEvent>(this.#line, "/v1/account/events", OF_AN_ACCOUNT, options);
   }
-}
-
-/** What a call of `api` was answered with. Throws the `ApiError` for a problem. */
-export function answered<T>(outcome: { data?: T; error?: unknown; response: Response }): T {
-  const { data, error, response } = outcome;
-  if (response.ok && data !== undefined) return data;
-  if (response.ok) throw new BadAnswer(`${response.url} does not answer like a Pithead coordinator`);
-  throw problemOf(response, error);
-}
-
-function decoded(event: ServerSentEvent): unknown {
-  try {
-    return JSON.parse(event.data);
-  } catch (cause) {
-    throw new BadAnswer(`an event ${event.event} is not JSON`, { cause });
-  }
-}
-
-function signalled(options: { signal?: AbortSignal }): { signal?: AbortSignal } {
-  return options.signal ? { signal: options.signal } : {};
 }
 
 function environment(name: string): string | undefined {
   const process = (globalThis as { process?: { env?: Record<string, string | undefined> } }).process;
   return process?.env?.[name] || undefined;
-}
-
-async function webCrypto(): Promise<Crypto> {
-  if (globalThis.crypto) return globalThis.crypto;
-  // Node 18 has it, but not among the globals; a name in a variable is none that a bundler for browsers looks for.
-  const name = "node:crypto";
-  return ((await import(name)) as { webcrypto: Crypto }).webcrypto;
-}
-
-async function uuid(): Promise<string> {
-  const bytes = (await webCrypto()).getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-async function sha256(bytes: Uint8Array): Promise<string> {
-  const { subtle } = await webCrypto();
-  if (!subtle) throw new PitheadError("a result cannot be checked here: browsers do so only over https or on localhost");
-  const digest = new Uint8Array(await subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>));
-  return btoa(String.fromCharCode(...digest));
 }

@@ -6,10 +6,10 @@ export interface ServerSentEvent {
   data: string;
 }
 
-/** The events of a body, as they come; with a `signal`, until that. */
+/** The events of a body, as they come, until its end; or until the `signal`, or until it was silent for so many seconds. */
 export async function* parse(
   body: ReadableStream<Uint8Array>,
-  signal?: AbortSignal,
+  { signal, silence }: { signal?: AbortSignal; silence: number },
 ): AsyncGenerator<ServerSentEvent> {
   const reader = body.getReader();
   const stop = () => void reader.cancel(signal?.reason).catch(() => undefined);
@@ -21,7 +21,9 @@ export async function* parse(
   let data: string[] = [];
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      // What is cancelled reads as its end.
+      const hush = setTimeout(stop, silence * 1000);
+      const { done, value } = await reader.read().finally(() => clearTimeout(hush));
       text += decoder.decode(value, { stream: !done });
       // A lone \r may be the first half of \r\n: the line ends when it is known which.
       const lines = text.split(done ? /\r\n|\n|\r/ : /\r\n|\n|\r(?=[^])/);

@@ -10,32 +10,66 @@ export interface Patience {
   fetch: typeof globalThis.fetch;
 }
 
-const OVERLOADED = new Set([429, 502, 503, 504]);
+/** What one try came to: an answer, or what was thrown. */
+export interface Attempt {
+  outcome: Response | unknown;
+  /** Seconds without an answer after which it was given up; 0 where that is not how it ended. */
+  limited: number;
+}
+
+export interface Persistence {
+  /** Whether a try that was not answered may be made again. Default: yes. */
+  repeatable?: boolean;
+  /** Whether an answer is worth another try. Default: where the coordinator was busy, or a limit was met. */
+  again?: (answer: Response) => boolean;
+  signal?: AbortSignal;
+}
+
+export const OVERLOADED: ReadonlySet<number> = new Set([429, 502, 503, 504]);
 const FIRST_PAUSE = 0.25;
 const LONGEST_PAUSE = 10;
 
 /** A `fetch` that is patient. A POST is repeated only where it carries an idempotency key: then it is done once. */
-export function patient({ timeout, retryFor, fetch }: Patience): (request: Request) => Promise<Response> {
-  return async (request) => {
-    const repeatable = request.method !== "POST" || request.headers.has("idempotency-key");
-    const until = now() + retryFor;
-    for (let pause = FIRST_PAUSE; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
-      const { outcome, limited } = await once(fetch, request.clone(), timeout + held(request));
-      request.signal.throwIfAborted();
-      const answered = outcome instanceof Response;
-      const again = answered ? OVERLOADED.has(outcome.status) : true;
-      const wait = (answered ? retryAfter(outcome) : undefined) ?? pause * (0.5 + Math.random() / 2);
-      // A rate limit refuses before anything is done, so that any call may be repeated after it.
-      const safe = repeatable || (answered && outcome.status === 429);
-      if (!again || !safe || now() + wait > until) {
-        if (answered) return outcome;
-        const why = limited ? `no answer within ${timeout} s` : reason(outcome);
-        throw new Unreachable(`the coordinator at ${new URL(request.url).origin} cannot be reached (${why})`, { cause: outcome });
-      }
-      if (answered) await outcome.body?.cancel();
-      await sleep(wait, request.signal);
-    }
+export function patient(patience: Patience): (request: Request) => Promise<Response> {
+  return (request) =>
+    persist(
+      patience,
+      new URL(request.url).origin,
+      () => once(patience.fetch, request.clone(), patience.timeout + held(request)),
+      { repeatable: request.method !== "POST" || request.headers.has("idempotency-key"), signal: request.signal },
+    );
+}
+
+/** Try until there is an answer, or no time is left. A try that got on says so, and has all the time once more. */
+export async function persist(
+  { retryFor }: Patience,
+  origin: string,
+  attempt: (gotOn: () => void) => Promise<Attempt>,
+  { repeatable = true, again = (answer) => OVERLOADED.has(answer.status), signal }: Persistence,
+): Promise<Response> {
+  let until = now() + retryFor;
+  let pause = FIRST_PAUSE;
+  const gotOn = () => {
+    until = now() + retryFor;
+    pause = FIRST_PAUSE;
   };
+  for (;;) {
+    const { outcome, limited } = await attempt(gotOn);
+    signal?.throwIfAborted();
+    const answered = outcome instanceof Response;
+    const worthwhile = answered ? again(outcome) : true;
+    const wait = (answered ? retryAfter(outcome) : undefined) ?? pause * (0.5 + Math.random() / 2);
+    // A rate limit refuses before anything is done, so that any call may be repeated after it.
+    const safe = repeatable || (answered && outcome.status === 429);
+    if (!worthwhile || !safe || now() + wait > until) {
+      if (answered) return outcome;
+      const why = limited ? `no answer within ${limited} s` : reason(outcome);
+      throw new Unreachable(`the coordinator at ${origin} cannot be reached (${why})`, { cause: outcome });
+    }
+    if (answered) await outcome.body?.cancel();
+    await sleep(wait, signal);
+    pause = Math.min(2 * pause, LONGEST_PAUSE);
+  }
 }
 
 /** Seconds for which the coordinator was asked to hold the call. */
@@ -43,16 +77,13 @@ function held(request: Request): number {
   return Number(new URL(request.url).searchParams.get("wait") ?? 0);
 }
 
-async function once(
-  fetch: typeof globalThis.fetch,
-  request: Request,
-  seconds: number,
-): Promise<{ outcome: Response | unknown; limited: boolean }> {
+/** One try, with so many seconds for the answer to begin. */
+export async function once(fetch: typeof globalThis.fetch, request: Request, seconds: number): Promise<Attempt> {
   const limit = new AbortController();
-  let limited = false;
+  let limited = 0;
   const stop = () => limit.abort(request.signal.reason);
   const timer = setTimeout(() => {
-    limited = true;
+    limited = seconds;
     limit.abort();
   }, seconds * 1000);
   // Not left to `fetch` alone: a platform may lose the way from one signal to the next when it collects garbage.
@@ -77,7 +108,8 @@ function reason(error: unknown): string {
   return cause instanceof Error ? (("code" in cause && String(cause.code)) || cause.message) : String(cause);
 }
 
-function now(): number {
+/** Seconds, of a clock that only goes on. */
+export function now(): number {
   return performance.now() / 1000;
 }
 

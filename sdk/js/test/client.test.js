@@ -4,7 +4,7 @@ import { after, before, test } from "node:test";
 import * as pithead from "@pithead/client";
 import { Pithead, answered } from "@pithead/client";
 
-import { client, meddling, miner, operator } from "./served.js";
+import { client, keyed, meddling, miner, operator } from "./served.js";
 
 const stop = new AbortController();
 let worker;
@@ -183,15 +183,40 @@ test("a job is followed as it happens, and from where one was", async () => {
   for await (const event of lab.events(job_id, { lastEventId: seen.at(-1).id })) assert.fail(JSON.stringify(event));
 });
 
+test("an account is told what happens to its jobs, and goes on from where it was", async () => {
+  const lab = await client(1);
+  const stop = new AbortController();
+  const told = [];
+  for await (const { event, id, data } of lab.accountEvents({ signal: stop.signal })) {
+    // It listens: now something may happen.
+    if (event === "sync") await lab.submit(job("slow"));
+    told.push({ event, id, data });
+    if (event === "job" && pithead.isFinished(data)) break;
+  }
+  assert.deepEqual([told[0].event, told[0].data.resumed], ["sync", false]);
+  const jobs = told.slice(1);
+  assert(jobs.length > 1 && jobs.every(({ event, data }) => event === "job" && data.client_id));
+  assert.equal(jobs.at(-1).data.status, "completed");
+  const { job_id } = await lab.submit(job("x", { model: "nobody-has-it" }));
+  const rest = [];
+  for await (const news of lab.accountEvents({ lastEventId: jobs.at(-1).id, signal: stop.signal })) {
+    rest.push(news);
+    if (news.event === "job") break;
+  }
+  assert.deepEqual(rest.map(({ event, data }) => [event, data.resumed ?? data.job_id]), [["sync", true], ["job", job_id]]);
+  await lab.cancel(job_id);
+  // The operator hears of everybody's; and a caller who had enough is let go.
+  const all = operator.accountEvents({ signal: stop.signal });
+  assert.equal((await all.next()).value.event, "sync");
+  const next = all.next();
+  stop.abort(new Error("enough"));
+  await assert.rejects(next.then(() => all.next()), /enough/);
+});
+
 test("every call of the API is there, typed or not", async () => {
   const overview = answered(await operator.api.GET("/v1/admin/overview"));
   assert(overview.miners.active >= 2);
 });
-
-async function keyed() {
-  const made = answered(await operator.api.POST("/v1/admin/clients", { body: { name: "js", credit: 1 } }));
-  return { key: made.api_key, url: operator.url };
-}
 
 /** Answers never, and hears of no signal. */
 function hang() {

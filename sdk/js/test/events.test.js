@@ -78,6 +78,34 @@ test("it begins where it is told to, and ends where there is nothing more", asyn
   assert.equal(seen[0].headers.get("last-event-id"), "7");
 });
 
+test("an account's stream goes on for ever, over breaks and kinds that it does not know", async () => {
+  const sync = (id, resumed) => `id: ${id}\nevent: sync\ndata: {"resumed":${resumed}}\n\n`;
+  const { lab, seen } = answering(
+    new Response(body([sync("a", false), told("b", "completed"), "id: c\nevent: weather\ndata: rain\n\n"]), streaming),
+    new Response(body([sync("d", true), 'id: e\nevent: payout\ndata: {"payout_id":"p"}\n\n'], new TypeError("cut")), streaming),
+    new Response(null, { status: 204 }),
+  );
+  const found = await all(lab.accountEvents());
+  assert.deepEqual(found.map(({ event, id }) => [event, id]), [["sync", "a"], ["job", "b"], ["sync", "d"], ["payout", "e"]]);
+  assert.deepEqual(seen.map(({ headers }) => headers.get("last-event-id")), [null, "c", "e"]);
+  assert(seen.every(({ url }) => url === "http://exchange.test/v1/account/events"));
+});
+
+test("a connection that has gone without a word is made again", async (t) => {
+  const real = globalThis.setTimeout;
+  const silences = [];
+  t.mock.method(globalThis, "setTimeout", (done, milliseconds, ...more) => {
+    if (milliseconds === 45_000) silences.push(milliseconds);
+    return real(done, milliseconds === 45_000 && silences.length === 2 ? 1 : milliseconds, ...more);
+  });
+  const silent = new ReadableStream({
+    start: (controller) => controller.enqueue(encoder.encode(told("1", "running"))),
+  });
+  const { lab, seen } = answering(new Response(silent, streaming), new Response(body([told("2", "completed")]), streaming));
+  assert.deepEqual((await all(lab.events("job_1"))).map(({ id }) => id), ["1", "2"]);
+  assert.equal(seen[1].headers.get("last-event-id"), "1");
+});
+
 test("what is no stream is none", async () => {
   const { lab } = answering(new Response("{}", { headers: { "content-type": "application/json" } }));
   await assert.rejects(all(lab.events("job_1")), BadAnswer);

@@ -9,8 +9,13 @@ export const operator = new Pithead({ url, key: process.env.PITHEAD_TEST_OPERATO
 
 /** A client with this much credit. */
 export async function client(credit = 10, options = {}) {
+  return new Pithead({ ...(await keyed(credit)), ...options });
+}
+
+/** Its address and its key. */
+export async function keyed(credit = 1) {
   const made = answered(await operator.api.POST("/v1/admin/clients", { body: { name: "js", credit } }));
-  return new Pithead({ url, key: made.api_key, ...options });
+  return { url, key: made.api_key };
 }
 
 /** A miner that answers each prompt of one model with itself, in capitals; `die` fails, `slow` reports progress first. */
