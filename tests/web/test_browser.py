@@ -1,6 +1,8 @@
 """The dashboard in a real browser: every page for each role, with the eyes, the keyboard, a screen reader and a phone."""
 
 from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -107,6 +109,26 @@ def test_pages_can_be_read_and_actions_done_without_scripts(site: Site) -> None:
         page.fill("#f-amount", "7")
         page.click("button.main")
         expect(page.get_by_role("status")).to_contain_text("The balance has changed.")
+
+
+def test_a_file_is_uploaded_and_given_to_a_job_without_scripts(site: Site) -> None:
+    content = bytes(range(256)) * 10_000
+    chosen: Any = [{"name": "a talk.bin", "mimeType": "application/octet-stream", "buffer": content}]
+    with site.page("client", "/dashboard/files", java_script_enabled=False) as page:
+        page.set_input_files("#file", chosen)
+        page.click("text=Upload, and on to a new job")
+        expect(page.get_by_role("status")).to_contain_text("a-talk.bin is uploaded.")
+        expect(page.locator("#name0")).to_have_value("a-talk.bin")
+        page.fill("#f-model", "command:transcribe")
+        page.fill("#f-price", "0.01")
+        page.click("button.main")
+        page.wait_for_url("**/jobs/job_*")
+        expect(page.locator("body")).to_contain_text(f"a-talk.bin {sha256(content).hexdigest()}")
+        # One that is there already is ticked.
+        page.goto(f"{site.url}/dashboard/files")
+        page.check(f"input[value='{sha256(content).hexdigest()}']")
+        page.click("text=New job with those that are ticked")
+        expect(page.locator("#file0")).to_have_value(sha256(content).hexdigest())
 
 
 def test_light_and_dark_are_chosen_and_kept(site: Site) -> None:

@@ -41,6 +41,11 @@ def find(tx: Tx, client_id: str, sha256: str) -> InputFile:
     return file
 
 
+def check_room(tx: Tx, rules: Rules, client_id: str, length: int) -> None:
+    """Whether another `length` bytes would be taken. Raises `NotFound`, `OverQuota`."""
+    _check_quota(rules, tx.input_files_used(client(tx, client_id).seq)[1], length)
+
+
 def begin_upload(
     tx: Tx, now: float, rules: Rules, client_id: str, sha256: str, *, new_id: str, length: int | None
 ) -> InputFile:

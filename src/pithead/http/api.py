@@ -310,21 +310,25 @@ async def perform(
     query: Mapping[str, str] | None = None,
     body: bytes = b"",
     once_key: str | None = None,
+    receive: Receive | None = None,
+    length: int | None = None,
 ) -> Any:
     """Carry out a call of the API for somebody within this process, with all that the API checks.
 
-    Gives its response as the wire's shape, or an ASGI application that sends it. Raises `HttpProblem`.
+    `receive` gives the body of a call that takes bytes as they come, `length` of them. Gives its response as the wire's shape, or an ASGI application that sends it. Raises `HttpProblem`.
     """
     endpoint = _BY_NAME[name]
     where = endpoint.path.format_map(path)
     headers = [] if once_key is None else [(b"idempotency-key", once_key.encode("latin-1", "replace"))]
+    if length is not None:
+        headers.append((b"content-length", str(length).encode()))
     scope: Scope = {
         "type": "http", "method": endpoint.method, "path": where, "path_params": dict(path), "headers": headers,
         "query_string": urlencode(query or {}).encode(), "state": {"principal": principal}, "client": None,
     }  # fmt: skip
     authorise(endpoint, principal, path)
     try:
-        call = Call(services, endpoint, scope, nothing_more)
+        call = Call(services, endpoint, scope, receive or nothing_more)
         if endpoint.request is not None:
             if len(body) > services.max_body_bytes:
                 raise HttpProblem(400, "unreadable", "The request cannot be read", "it is too large")

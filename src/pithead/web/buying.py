@@ -14,8 +14,8 @@ from pithead.exchange.ports import Tx
 from pithead.http import shapes
 from pithead.http.api import perform
 from pithead.http.problems import HttpProblem
+from pithead.web import files
 from pithead.web.forms import fields, typed
-from pithead.web.operator import ROWS
 from pithead.web.pictures import columns
 from pithead.web.visits import Done, Visit
 from pithead.wire.jobs import SubmitJob
@@ -36,8 +36,8 @@ _MODELS: Final = 50
 
 
 async def form(visit: Visit) -> Response:
-    """An empty form for a job."""
-    return await _form(visit, {}, None)
+    """An empty form for a job, or one with the files that the address names."""
+    return await _form(visit, files.asked_for(visit), None)
 
 
 async def _form(visit: Visit, given: Mapping[str, str], problem: HttpProblem | None) -> Response:
@@ -59,7 +59,7 @@ async def _form(visit: Visit, given: Mapping[str, str], problem: HttpProblem | N
         "faults": {fault.field: fault.message for fault in (problem.errors or [])} if problem else {},
         "problem": problem,
         "once": given.get("once") or secrets.token_urlsafe(24),
-    }
+    } | await files.for_job(visit, given, (problem.errors or []) if problem else [])
     status = problem.status if problem else 200
     return visit.page("submit.html", await visit.exchange.read(read) | values, status=status)
 
@@ -69,6 +69,8 @@ async def submit(visit: Visit) -> Response:
     given = await visit.form()
     try:
         content = typed(fields(SubmitJob, given, frozenset({"input"})), given) | {"input": _input(given)}
+        if named := files.named(given):
+            content["input_files"] = named
         answer = await perform(
             visit.web.services,
             "submit_job",
@@ -103,13 +105,6 @@ def _input(given: Mapping[str, str]) -> Any:
             raise HttpProblem(422, "invalid", "The request reads, but is not valid", "", errors=[fault])
         made["max_tokens"] = int(most)
     return made
-
-
-async def files(visit: Visit) -> Response:
-    """The client's files, the newest first."""
-    query = {"limit": str(ROWS)} | ({"cursor": str(visit.cursor)} if visit.cursor else {})
-    found = await perform(visit.web.services, "list_files", visit.caller, path={}, query=query)
-    return visit.page("files.html", {"found": found, "first": visit.cursor is None})
 
 
 async def spending(visit: Visit) -> Response:

@@ -7,7 +7,7 @@ import msgspec
 from starlette.responses import Response
 
 from pithead.exchange.ports import OwnerKind
-from pithead.web import actions, buying, home, hooks, operator, owners, people, purse, signing, stream, work
+from pithead.web import actions, buying, files, home, hooks, operator, owners, people, purse, signing, stream, work
 from pithead.web.visits import Visit
 
 Handler = Callable[[Visit], Awaitable[Response]]
@@ -59,7 +59,8 @@ PAGES: Final = (
     Page("GET", "/dashboard/jobs/{job_id}/result", _CLIENT, work.result),
     Page("GET", "/dashboard/submit", _CLIENT, buying.form),
     Page("POST", "/dashboard/submit", _CLIENT, buying.submit),
-    Page("GET", "/dashboard/files", _CLIENT, buying.files),
+    Page("GET", "/dashboard/files", _CLIENT, files.files),
+    Page("POST", "/dashboard/files", _CLIENT, files.upload),
     Page("GET", "/dashboard/spending", _CLIENT, buying.spending),
     # A miner's.
     Page("GET", "/dashboard/earnings", _MINER, owners.earnings),

@@ -96,11 +96,16 @@ class Visit:
             body += chunk
             if len(body) > _LARGEST_FORM:
                 raise HttpProblem(400, "unreadable", "The form is too large", "shorten it, or use the API")
-        fields = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=200))
-        if not hmac.compare_digest(fields.pop("csrf", "").encode(), csrf_of(self.secret).encode()):
+        fields = dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=400))
+        self.check(fields)
+        del fields["csrf"]
+        return fields
+
+    def check(self, fields: Mapping[str, str]) -> None:
+        """Whether these fields come from a form of ours. Raises `HttpProblem`."""
+        if not hmac.compare_digest(fields.get("csrf", "").encode(), csrf_of(self.secret).encode()):
             detail = "it is too old, or does not come from this dashboard: go back, load the page again, and repeat it"
             raise HttpProblem(403, "forged", "This form cannot be taken", detail)
-        return fields
 
     # -- the answer
 
