@@ -9,7 +9,7 @@ import pytest
 from bench import growth, report
 from bench.growth import SIZES, Grown, LeftOut, Size
 from bench.machine import Machine
-from bench.progress import Progress
+from bench.progress import Progress, silent
 from bench.run import Outcome, Plan
 from rich.console import Console
 
@@ -45,6 +45,15 @@ def test_a_size_for_which_there_is_no_room_is_left_out_and_leaves_nothing(
     assert left_out[0].why.endswith("GB on the disk, where 1.0 GB are free")
     assert list(tmp_path.iterdir()) == []
     assert told == ["growth: 100,000 jobs of 100 kinds, 4 miners, 0 finished: filling"]
+
+
+def test_the_smallest_is_measured_at_both_ends_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = iter((100.0, 150.0, 110.0))
+    monkeypatch.setattr(growth, "_grown", lambda folder, size, core, say: _grown(size, next(costs)))
+    sizes = [Size(), Size(finished=1000)]
+    found, left_out = growth.measure(tmp_path, (0, 0), silent, sizes)
+    assert [(grown.size, grown.cost) for grown in found] == [(sizes[0], 105.0), (sizes[1], 150.0)]
+    assert left_out == []
 
 
 def test_the_report_has_the_cost_at_each_size_against_the_smallest() -> None:
