@@ -64,7 +64,8 @@ def fill(folder: Path, miner_count: int, job_count: int, idle: int = 1, kinds: I
 
 def populate(tx: Tx, miner_count: int, job_count: int, idle: int, kinds: Iterator[Kind] | None = None) -> Fleet:
     """The same within a transaction of whatever database."""
-    rules, now = Rules(), time.time()
+    # As the servers of a run have it: to fill a large database takes longer than a miner may be silent by default.
+    rules, now = Rules(offline_after=fleet.SILENT_FOR), time.time()
     client_id, client_key = new_id("client"), new_key()
     accounts.create_client(tx, now, "bench", client_id, client_key, "bench", _CREDIT)
     registered = [_register(tx, now, rules, number, fleet.models_of(number)) for number in range(miner_count)]

@@ -14,6 +14,8 @@ ESTIMATED_TIME: Final = 600
 PRICE_PER_HOUR: Final = 0.05
 #: A model that one miner alone has.
 OWN_MODEL: Final = "woken"
+#: Seconds that they may be silent: longer than any run, and the filling of its databases.
+SILENT_FOR: Final = 86_400
 #: Far more than one ever holds here, so that no accept is refused for it.
 MAX_CONCURRENT: Final = 1000
 INPUT: Final = b'{"prompt":"What is the capital of France? Answer in one word.","max_tokens":24,"temperature":0}'

@@ -14,6 +14,8 @@ from typing import Final
 
 import msgspec
 
+from bench import fleet
+
 _LISTENS: Final = re.compile(r"^pithead serves on http://127\.0\.0\.1:(\d+)$", re.MULTILINE)
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 #: A queue of a million jobs is read into memory before the server listens.
@@ -25,7 +27,7 @@ _ENVIRONMENT: Final = {
     "PITHEAD_RATE_LIMITS__JOB_OPERATIONS_PER_MINUTE": "0",
     "PITHEAD_RATE_LIMITS__REGISTRATIONS_PER_MINUTE": "0",
     "PITHEAD_RATE_LIMITS__CLIENT_REQUESTS_PER_MINUTE": "0",
-    "PITHEAD_MINERS__OFFLINE_AFTER": "86400",
+    "PITHEAD_MINERS__OFFLINE_AFTER": str(fleet.SILENT_FOR),
     "PITHEAD_LOG_LEVEL": "warning",
     "PITHEAD_OPERATOR_KEY": "key_of-the-benchmark",
 }

@@ -74,6 +74,15 @@ def _all(database: Path, query: str) -> list[tuple[Any, ...]]:
         db.close()
 
 
+def test_miners_are_still_active_when_a_long_filling_is_done(folder: Path) -> None:
+    finish(folder / "many", 50)
+    much_later = time.time() + 3600
+    active = (
+        f"SELECT count(*) FROM miners WHERE status = 'active' AND offline_at > {much_later} AND gpu_type <> 'history'"
+    )
+    assert _one(folder / "many" / FILE, active) == 8 + 1
+
+
 @pytest.mark.parametrize("count", [50, 3000])
 def test_a_history_is_sound_too(folder: Path, count: int) -> None:
     finish(folder / "few", count)
