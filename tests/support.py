@@ -93,6 +93,9 @@ class Exchange:
             assert job.miner is None or job.id in memory.holders[job.miner]
         assert {name for names in memory.holders.values() for name in names} <= memory.jobs.keys()
         numbers = {job.seq: job for job in memory.jobs.values()}
+        assert memory.inputs.keys() <= numbers.keys()
+        for seq, body in memory.inputs.items():
+            assert tx.job_work(seq) == (body, None)
         for seq, attempt in memory.attempts.items():
             assert numbers[seq].attempts == attempt.number
             assert tx.newest_attempt(seq, attempt.miner, attempt.token) == attempt

@@ -17,11 +17,11 @@ from tests.http.ways import Ways
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from pithead.http.connections import connections
+from pithead.http.connections import Connection, connections
 
 #: What differs between two coordinators that were asked the same.
 _RANDOM = re.compile(
-    r"(?<=job_|ase_)[0-9a-zA-Z_-]{20,22}|(?<=iner_|ient_)\w{20}|(?<=eipt_)\w{20}|[0-9a-f]{8}-[0-9a-f]+"
+    r"(?<=lease_)[0-9a-f]{32}|(?<=job_)\w{20}|(?<=iner_|ient_)\w{20}|(?<=eipt_)\w{20}|[0-9a-f]{8}-[0-9a-f]+"
     r'|(?<="signature":")[^"]+|(?<="key_id":")\w+'
 )
 
@@ -336,6 +336,51 @@ async def test_a_miner_that_waits_is_answered_when_a_job_comes(tmp_path: Path) -
         job = await one.client.submit()
         status, _, content = await one.answer()
         assert (status, job.encode() in content) == (200, True)
+
+
+async def test_a_connection_is_kept_for_a_while_after_its_last_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with line(tmp_path) as one:
+        (connection,) = one.state.connections
+        assert isinstance(connection, Connection)
+        one.writer.write(one.beat())
+        await one.answer()
+        began, timer = loop.time(), connection._idle_timer
+        assert timer is not None
+        one.writer.write(one.beat())
+        await one.answer()
+        assert connection._idle_timer is timer, "it is set once"
+        # It looks too early, while a request comes, and when it is time.
+        monkeypatch.setattr(connection, "loop", Moved(loop, began + connection.timeout_keep_alive - 1))
+        connection.timeout_keep_alive_handler()
+        assert not connection.transport.is_closing()
+        one.writer.write(one.beat()[:20])
+        await one.writer.drain()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        connection.loop.now = began + 10 * connection.timeout_keep_alive  # type: ignore[attr-defined]
+        connection.timeout_keep_alive_handler()
+        assert not connection.transport.is_closing()
+        one.writer.write(one.beat()[20:])
+        assert (await one.answer())[0] == 200
+        connection.loop.now += connection.timeout_keep_alive + 1  # type: ignore[attr-defined]
+        connection.timeout_keep_alive_handler()
+        assert await one.ended()
+
+
+class Moved:
+    """The event loop, at another time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        self._loop, self.now = loop, now
+
+    def time(self) -> float:
+        return self.now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
 
 
 async def test_what_is_not_http_is_refused(tmp_path: Path) -> None:

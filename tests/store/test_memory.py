@@ -21,7 +21,7 @@ from pithead.store.queries import SQLITE
 
 def test_every_query_that_changes_what_is_remembered_is_known() -> None:
     """Who adds one has to let `RememberingTx` make the same change, or forget the row."""
-    changes = re.compile(r"(?:UPDATE|INTO|DELETE FROM)\s+(?:accounts|clients|miners|jobs|attempts)\b")
+    changes = re.compile(r"(?:UPDATE|INTO|DELETE FROM)\s+(?:accounts|clients|miners|jobs|attempts|inputs)\b")
     found = {name for name, sql in SQLITE.items() if changes.search(sql)}
     assert found == MIRRORED | OF_FINISHED_JOBS
 
@@ -152,6 +152,25 @@ def test_what_is_remembered_is_bounded(remembering: Remembering, monkeypatch: py
     assert known.holders == {holder.seq: {"job_3", "job_4", "job_5"}}
     assert max(len(known.miners), len(known.miner_ids), len(known.balances), len(known.counts)) <= 3
     assert remembering.do(lambda tx: tx.held_count(holder.seq)) == 6
+
+
+def test_the_inputs_that_are_remembered_are_bounded(remembering: Remembering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "LONGEST_INPUT", 10)
+    monkeypatch.setattr(memory, "MOST_INPUTS", 25)
+    client, holder = remembering.do(scenes.client), remembering.do(scenes.miner)
+    known, jobs = remembering.batches.memory, []
+    for number, length in enumerate((10, 11, 10, 10, 3)):
+        body = b"%d" % number * length
+        job = remembering.do(lambda tx, body=body, name=f"job_{number}": scenes.job(tx, client, name, body=body))  # type: ignore[misc]
+        jobs.append((job, body))
+        assert known.input_size == sum(map(len, known.inputs.values())) <= 35
+    assert known.inputs == {jobs[4][0].seq: b"444"}
+    for job, body in jobs:
+        assert remembering.do(lambda tx, job=job: tx.job_work(job.seq)) == (body, None)  # type: ignore[misc]
+    leased = remembering.do(lambda tx: scenes.lease(tx, jobs[4][0], holder))
+    assert leased is not None
+    known.drop_job("job_4")
+    assert (known.inputs, known.input_size) == ({}, 0)
 
 
 def test_a_value_of_any_kind_is_bound_without_a_search_for_an_adapter(remembering: Remembering) -> None:

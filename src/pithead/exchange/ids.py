@@ -30,7 +30,7 @@ def new_key() -> str:
 
 def new_token(prefix: str) -> str:
     """A token that is hard to guess: 128 random bits."""
-    return f"{prefix}_{secrets.token_urlsafe(16)}"
+    return f"{prefix}_{os.urandom(16).hex()}"
 
 
 def digest(secret: str) -> bytes:

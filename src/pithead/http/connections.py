@@ -36,10 +36,14 @@ class Connection(HttpToolsProtocol):
         #: Where the request at hand goes the short way, and what has come of its body.
         self._short: ShortWay | None = None
         self._body = b""
+        #: Looks whether the connection is idle, and since when it is; `None`: a request has begun to come.
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_since: float | None = None
 
     # -- what the parser tells
 
     def on_message_begin(self) -> None:
+        self._idle_since = None
         # Without a scope, for now.
         self.url = b""
         self.expect_100_continue = False
@@ -121,6 +125,40 @@ class Connection(HttpToolsProtocol):
             transport.write(b"%bconnection: close\r\n\r\n%b" % (head, body))
             transport.close()
         self.on_response_complete()
+
+    # -- idle connections
+
+    def on_response_complete(self) -> None:
+        # As uvicorn's, but that one timer serves for as long as the connection is kept: to set one and to cancel it for each
+        # request costs as much as to route it.
+        if self.transport.is_closing() or self.pipeline:
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._watch(self.timeout_keep_alive)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End the connection where nothing was asked for so long; else look again when that may be."""
+        self._idle_timer = None
+        if self.transport.is_closing():
+            return
+        if self._idle_since is None or not self.cycle.response_complete:
+            self._watch(self.timeout_keep_alive)
+        elif (left := self._idle_since + self.timeout_keep_alive - self.loop.time()) > 0:
+            self._watch(left)
+        else:
+            self.transport.close()
+
+    def _watch(self, seconds: float) -> None:
+        self._idle_timer = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        super().connection_lost(exc)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what an answer of the short way has to wait for."""

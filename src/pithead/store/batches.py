@@ -1,8 +1,8 @@
 """Operations that share one transaction: each undoes itself where it fails, and harms no other.
 
-A savepoint for each costs as much as a statement or two, and few fail after they have changed something: a refusal comes
-before. So they run without, and where one does fail so late the whole batch is run again from its beginning, with a
-savepoint each. An operation may therefore run more than once, as it may on PostgreSQL: what it changes is the transaction's.
+A savepoint for each costs as much as a statement or two – and one around all of them that the database keeps a copy of every
+page – and few fail after they have changed something: a refusal comes before. So they run without, and where one does fail
+so late the transaction is begun anew, and the whole batch run again with a savepoint each. An operation may therefore run more than once, as it may on PostgreSQL: what it changes is the transaction's.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,13 +38,15 @@ class Batches:
         self._version = 0
 
     def run(self, batch: Sequence[Item]) -> list[Event]:
-        """Run these operations; the events of those that succeeded. Raises what fails the whole transaction."""
+        """Run these operations in the transaction that has just begun; the events of those that succeeded.
+
+        Raises what fails the whole transaction.
+        """
         connection, memory = self._connection, self.memory
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if version != self._version:
             memory.forget()
             self._version = version
-        connection.execute("SAVEPOINT batch")
         events: list[Event] = []
         for item in batch:
             tx, changes = RememberingTx(self._execute, memory), connection.total_changes
@@ -63,8 +65,10 @@ class Batches:
 
     def _run_carefully(self, batch: Sequence[Item]) -> list[Event]:
         connection, memory = self._connection, self.memory
-        connection.execute("ROLLBACK TO batch")
+        connection.execute("ROLLBACK")
         memory.forget()
+        # Should another process write between the two, everybody is told so, as where a commit fails.
+        connection.execute("BEGIN IMMEDIATE")
         events: list[Event] = []
         for item in batch:
             item.failure = None

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from pithead.core.jobs import Attempt, Job, is_finished
 from pithead.core.leases import renewed
 from pithead.core.miners import Miner
+from pithead.core.needs import Needs
 from pithead.exchange.ports import Client, Settlement
 from pithead.store.queries import SQLITE
 from pithead.store.tx import SqlTx
@@ -25,14 +26,18 @@ from pithead.store.tx import SqlTx
 #: The most jobs, miners and accounts that are remembered; the one that came first goes first. About a kilobyte each.
 MOST: Final = 50_000
 
+#: Bytes of the longest input that is remembered, and of all of them together, about.
+LONGEST_INPUT: Final = 4096
+MOST_INPUTS: Final = 32 * 1024 * 1024
+
 #: Every query that changes a row of a kind that is remembered. `RememberingTx` does each of them here too, or forgets.
 MIRRORED: Final = frozenset({
-    "add_attempt", "add_client", "add_job", "add_miner", "beat", "count_ended", "end_attempt", "extend_leases",
+    "add_attempt", "add_client", "add_input", "add_job", "add_miner", "add_needs", "beat", "count_ended", "end_attempt", "extend_leases",
     "extend_miners", "heard", "mark_offline", "move_balance", "new_account", "rename_blob", "rename_part", "renew_all",
     "renew_one", "save_job", "save_miner", "set_credit_line", "set_part", "set_upload", "settle",
 })  # fmt: skip
 #: … and those that only change what is never remembered: jobs that are finished, and their attempts.
-OF_FINISHED_JOBS: Final = frozenset({"drop_attempts", "drop_job", "expire_result", "forget_blobs"})
+OF_FINISHED_JOBS: Final = frozenset({"drop_attempts", "drop_input", "drop_job", "expire_result", "forget_blobs"})
 
 #: The queries that read balances, before which the moves have to be written.
 _READ_BALANCES: Final = frozenset(
@@ -57,6 +62,9 @@ class Memory:
         #: How many jobs a miner holds, remembered or not.
         self.counts: dict[int, int] = {}
         self.balances: dict[int, int] = {}
+        #: Of jobs that are remembered and need nothing beside: their inputs by their numbers, and how large these are together.
+        self.inputs: dict[int, bytes] = {}
+        self.input_size = 0
         #: What is to be added to balances in the database.
         self.moves: dict[int, int] = {}
 
@@ -68,8 +76,9 @@ class Memory:
     def forget_rows(self) -> None:
         """Know nothing."""
         for name, known in vars(self).items():
-            if name != "moves":
+            if isinstance(known, dict) and name != "moves":
                 known.clear()
+        self.input_size = 0
 
     def keep_job(self, job: Job) -> None:
         """An unfinished job is like this."""
@@ -89,8 +98,22 @@ class Memory:
         job = self.jobs.pop(job_id, None)
         if job is not None:
             self.attempts.pop(job.seq, None)
+            self.drop_input(job.seq)
             if job.miner is not None:
                 self._let_go(job.miner, job_id)
+
+    def keep_input(self, job: int, body: bytes) -> None:
+        """The input of a job that has just been queued."""
+        if len(body) <= LONGEST_INPUT:
+            if self.input_size > MOST_INPUTS:
+                self.inputs.clear()
+                self.input_size = 0
+            self.inputs[job] = body
+            self.input_size += len(body)
+
+    def drop_input(self, job: int) -> None:
+        """Read it anew."""
+        self.input_size -= len(self.inputs.pop(job, b""))
 
     def _let_go(self, miner: int, job_id: str) -> None:
         held = self.holders[miner]
@@ -256,7 +279,16 @@ class RememberingTx(SqlTx):
     def add_job(self, job: Job, body: bytes) -> Job:
         stored = super().add_job(job, body)
         self._memory.keep_job(stored)
+        self._memory.keep_input(stored.seq, body)
         return stored
+
+    def add_needs(self, job: int, needs: Needs, files: Sequence[int]) -> None:
+        super().add_needs(job, needs, files)
+        self._memory.drop_input(job)
+
+    def job_work(self, job: int) -> tuple[bytes, Needs | None]:
+        body = self._memory.inputs.get(job)
+        return super().job_work(job) if body is None else (body, None)
 
     def job_by_id(self, job_id: str) -> Job | None:
         job = self._memory.jobs.get(job_id)

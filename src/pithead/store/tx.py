@@ -6,6 +6,8 @@ What differs between databases is not here but in the queries that are given to 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import compress
+from operator import is_not
 from typing import Any, Final
 
 import msgspec
@@ -309,8 +311,9 @@ class SqlTx(LedgerReads, InputsSql, Live, PageReads, WebhooksSql):
 
     def save_job(self, before: Job, after: Job) -> bool:
         # Only what changed is written: an index over columns that are not named is not touched.
-        pairs = zip(Job.__struct_fields__, astuple(before), astuple(after), strict=True)
-        values = {name: now for name, was, now in pairs if was is not now and was != now}
+        was, now = astuple(before), astuple(after)
+        moved = compress(zip(Job.__struct_fields__, was, now, strict=True), map(is_not, was, now))
+        values = {name: new for name, old, new in moved if old != new}
         if "state" in values:
             values["state"] = str(after.state)
         query = setting(self._queries["save_job"], tuple(values))
