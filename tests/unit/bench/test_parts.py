@@ -11,7 +11,7 @@ from pithead.store.batches import Batches
 
 def test_the_parts_of_each_call_are_those_of_its_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "_AT_ONCE", 8)
-    monkeypatch.setattr(parts, "_EACH", 2)
+    monkeypatch.setattr(parts, "_EACH", 16)
     monkeypatch.setattr(parts, "_ROUNDS", 2)
     monkeypatch.setattr(parts, "spare_the_collector", lambda: None)
     run = Batches.run
