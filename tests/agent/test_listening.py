@@ -49,7 +49,7 @@ async def test_what_the_operator_decides_is_heard_at_once(rig: Rig) -> None:
         await rig.passes(2)
         body(await rig.world.operator.post(f"/miners/{rig.miner.id}/suspend"))
         await rig.settled()
-        assert life.agent._status == "suspended"
+        assert life.agent._record.state.miner_status == "suspended"
         assert not life.task.done()
 
 

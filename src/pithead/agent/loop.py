@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pithead import tracing
@@ -26,7 +26,8 @@ from pithead.agent.cache import Cache
 from pithead.agent.delivery import NotTaken, deliver
 from pithead.agent.duty import Duty, Telemetry
 from pithead.agent.gpus import Inventory
-from pithead.agent.held import Held, stop
+from pithead.agent.heart import Heart
+from pithead.agent.held import Hands, Held, cancelled
 from pithead.agent.line import Line, Pace
 from pithead.agent.listening import listen
 from pithead.agent.owner.governor import Governor
@@ -38,7 +39,7 @@ from pithead.agent.service import notify
 from pithead.agent.spool import Finished, Spool
 from pithead.agent.telling import Telling, Turns
 from pithead.client import ApiError, AsyncMinerClient, PitheadError, Unauthorized
-from pithead.wire.miners import Assignment, HeartbeatAnswer, Orders
+from pithead.wire.miners import Assignment
 
 log = logging.getLogger(__name__)
 
@@ -77,11 +78,10 @@ class Agent:
         """
         pace = pace or Pace()
         self._client, self._runner, self._spool, self._pace = client, runner, spool, pace
-        self._telemetry, self._clock = telemetry, clock
+        self._clock = clock
         self._line = Line(pace, clock)
-        #: Set whenever a job is done or out of the agent's hands, the owner decided otherwise, or an interruption came.
-        self._changed = asyncio.Event()
         self._record = record or Record(wall=time.time)
+        self._hands = Hands(client, self._line, self._record)
         self._duty = Duty(
             client,
             self._line,
@@ -95,23 +95,26 @@ class Agent:
             pace=pace,
             speeds=speeds or {},
             registered=registered or {},
-            changed=self._changed.set,
+            changed=self._hands.changed.set,
             cache=cache,
         )
         self._rhythm = Rhythm(pace.heartbeat, clock)
         self._turns = Turns(pace, clock)
         self._runs = Runs(runner, cache, client, self._line)
-        #: Of one job there may be two: what an earlier life left of it, twice taken, waits under both leases.
-        self._held: set[Held] = set()
-        #: Jobs that were asked for, while the answer is not here.
-        self._accepting: set[str] = set()
+        self._heart = Heart(
+            client,
+            self._line,
+            self._hands,
+            self._record,
+            rhythm=self._rhythm,
+            telemetry=telemetry,
+            clock=clock,
+            begin=lambda work, name: self._group.create_task(work, name=name),
+        )
         self._draining = asyncio.Event()
         self._stopping = False
         #: Interrupts again once the time for finishing is over.
         self._limit: asyncio.TimerHandle | None = None
-        #: Hand-backs of jobs that are not known here.
-        self._strays: dict[str, asyncio.Task[None]] = {}
-        self._status: str | None = None
         self._group: asyncio.TaskGroup
 
     def interrupt(self, within: float | None = None) -> None:
@@ -123,13 +126,15 @@ class Agent:
             log.info("stopping: what runs is handed back")
         else:
             limit = "" if within is None else f" within {within:g} s"
-            log.info("finishing %d jobs%s, taking no more; interrupt again to hand them back", len(self._held), limit)
+            log.info(
+                "finishing %d jobs%s, taking no more; interrupt again to hand them back", len(self._hands.held), limit
+            )
             if within is not None:
                 self._limit = asyncio.get_running_loop().call_later(within, self.interrupt)
         notify("STOPPING=1")
         self._record.state.draining = True
         self._draining.set()
-        self._changed.set()
+        self._hands.changed.set()
 
     async def run(self) -> bool:
         """Work until interrupted; whether everything was finished and delivered. Raises `ApiError` where the coordinator
@@ -139,24 +144,22 @@ class Agent:
             async with asyncio.TaskGroup() as self._group:
                 # Before anything is asked of the coordinator, which may be away: they are in hand from the first moment.
                 for finished in await asyncio.to_thread(self._spool.pending):
-                    held = self._hold(Held(finished.job_id, finished.lease_token, done=True, on_disk=True))
+                    held = self._hands.hold(Held(finished.job_id, finished.lease_token, done=True, on_disk=True))
                     held.task = self._group.create_task(self._deliver_later(held, finished), name=held.job_id)
                 taking = self._group.create_task(self._take(), name="take")
-                beating = self._group.create_task(self._beat_on(), name="heartbeat")
+                beating = self._group.create_task(self._heart.go_on(), name="heartbeat")
                 listening = self._group.create_task(
-                    listen(self._client, self._pace, self._clock, self._heed), name="listen"
+                    listen(self._client, self._pace, self._clock, self._heart.heed), name="listen"
                 )
                 watching = self._group.create_task(self._duty.watch(), name="watch")
                 telling = self._group.create_task(self._duty.keep_told(), name="tell")
                 await self._draining.wait()
-                await _cancelled(taking, telling)
+                await cancelled(taking, telling)
                 leaving = self._group.create_task(self._say_draining(), name="drain")
                 whole = await self._finish()
                 await leaving
-                await _cancelled(beating, watching, listening)
-                if self._strays:
-                    await asyncio.wait(self._strays.values(), timeout=self._pace.farewell)
-                await _cancelled(*self._strays.values())
+                await cancelled(beating, watching, listening)
+                await self._heart.settle(self._pace.farewell)
         except BaseExceptionGroup as several:
             # They are one story: whatever came first ended the others.
             raise several.exceptions[0] from None
@@ -172,11 +175,11 @@ class Agent:
     async def _take(self) -> None:
         await self._duty.begin()
         # The first heartbeat makes a new miner active, and tells what an earlier life left behind.
-        await self._beat()
+        await self._heart.beat()
         while True:
-            free = self._duty.room(len(self._held))
+            free = self._duty.room(len(self._hands.held))
             if free <= 0:
-                await self._until_changed()
+                await self._hands.until_changed()
                 continue
             began = self._clock()
             taken = await self._take_offers(free)
@@ -198,15 +201,15 @@ class Agent:
             return 0
         for offer in found.jobs:
             # Looked at anew for each: the owner may have decided otherwise meanwhile.
-            if self._duty.room(len(self._held)) <= 0:
+            if self._duty.room(len(self._hands.held)) <= 0:
                 break
             # One that is being delivered late is offered too, to us as to everybody.
-            if offer.job_id not in self._names() and not self._duty.refuses(offer):
+            if offer.job_id not in self._hands.names() and not self._duty.refuses(offer):
                 taken += await self._accept(offer.job_id)
         return taken
 
     async def _accept(self, job_id: str) -> bool:
-        self._accepting.add(job_id)
+        self._hands.accepting.add(job_id)
         try:
             assignment = await self._line.accept(lambda: self._client.accept(job_id))
         except Unauthorized:
@@ -215,10 +218,10 @@ class Agent:
             log.info("%s went to another: %s", job_id, error.detail)
             return False
         finally:
-            self._accepting.discard(job_id)
+            self._hands.accepting.discard(job_id)
         log.info("%s: attempt %d, %s", job_id, assignment.attempt, assignment.model)
         ends = self._clock() + assignment.attempt_expires_in
-        held = self._hold(Held(job_id, assignment.lease_token, ends, since=self._clock()))
+        held = self._hands.hold(Held(job_id, assignment.lease_token, ends, since=self._clock()))
         held.telling = Telling(self._client, self._turns, self._pace, job_id, assignment.lease_token)
         self._record.moved_data(len(assignment.input))
         line = JobLine(job_id=job_id, model=assignment.model, client_id=assignment.client_id)
@@ -230,18 +233,6 @@ class Agent:
             work = tracing.within(work, "job", assignment.traceparent, about)
         held.task = self._group.create_task(work, name=job_id)
         return True
-
-    def _hold(self, held: Held) -> Held:
-        self._held.add(held)
-        return held
-
-    def _let_go(self, held: Held) -> None:
-        self._held.discard(held)
-        self._record.gone(id(held))
-        self._changed.set()
-
-    def _names(self) -> set[str]:
-        return {held.job_id for held in self._held}
 
     # -- one job
 
@@ -257,7 +248,7 @@ class Agent:
             self._record.moved_data(len(result.data))
             finished = await asyncio.to_thread(self._spool.add, held.job_id, held.token, result.data, result.metrics)
             held.on_disk = finished.data is None
-            self._changed.set()
+            self._hands.changed.set()
             if held.telling is not None:
                 await held.telling.end()
             await self._deliver(held, finished)
@@ -268,7 +259,7 @@ class Agent:
         finally:
             # Being stopped by `_finish` is no end yet: it hands the job back first.
             if not self._stopping or held.done or held.stopped:
-                self._let_go(held)
+                self._hands.let_go(held)
 
     async def _run(self, held: Held, assignment: Assignment) -> RunResult:
         """Have it run, and tell how it gets on. Raises as `Runs.run` does."""
@@ -289,14 +280,14 @@ class Agent:
         kind, reason = failure.kind, failure.reason[:_LONGEST_REASON]
         log.warning("%s failed: %s: %s", held.job_id, kind, reason)
         self._record.failed()
-        await self._say(lambda: self._client.fail(held.job_id, reason, kind, held.token), held)
+        await self._hands.say(lambda: self._client.fail(held.job_id, reason, kind, held.token), held)
 
     async def _deliver_later(self, held: Held, finished: Finished) -> None:
         try:
             log.info("%s: delivering what an earlier run left", held.job_id)
             await self._deliver(held, finished)
         finally:
-            self._let_go(held)
+            self._hands.let_go(held)
 
     async def _deliver(self, held: Held, finished: Finished) -> None:
         try:
@@ -312,72 +303,6 @@ class Agent:
             self._record.completed(outcome.earned)
         await asyncio.to_thread(self._spool.remove, finished)
 
-    async def _say(self, call: Callable[[], Awaitable[object]], held: Held) -> None:
-        """Say something of a job until it is heard; that it is somebody else's by now is an answer too."""
-        try:
-            await self._line.deliver(call)
-        except Unauthorized:
-            raise
-        except ApiError as error:
-            log.info("%s: %s", held.job_id, error)
-
-    # -- heartbeats
-
-    async def _beat_on(self) -> None:
-        while True:
-            await self._rhythm.due()
-            await self._beat()
-
-    async def _beat(self) -> None:
-        telemetry = await self._telemetry() if self._telemetry else None
-        known: set[str] = set()
-        asked_at = self._clock()
-
-        async def call() -> HeartbeatAnswer:
-            nonlocal asked_at
-            # Anew for each try: what is held changes meanwhile.
-            asked_at = self._clock()
-            known.update(self._names(), self._accepting)
-            return await self._client.heartbeat(sorted(self._names()) or None, telemetry)
-
-        answer = await self._line.insist(call)
-        stop(self._held, answer.stop, asked_at)
-        known.update(self._names(), self._accepting)
-        for lease in answer.leases:
-            if lease.job_id not in known and lease.job_id not in self._strays:
-                log.warning("%s is held without being known here: handed back", lease.job_id)
-                self._strays[lease.job_id] = self._group.create_task(
-                    self._hand_back_stray(lease.job_id), name=f"not {lease.job_id}"
-                )
-        now, ends = self._clock(), {held.job_id: held.ends for held in self._held}
-        mine = (lease for lease in answer.leases if lease.job_id in ends)
-        self._rhythm.answered(Lease(lease.expires_in, ends[lease.job_id] - now) for lease in mine)
-        self._is(answer.miner_status)
-        self._record.state.queue_length = answer.queue_length
-
-    def _heed(self, orders: Orders, asked_at: float) -> None:
-        """What the coordinator said to who listens."""
-        self._is(orders.miner_status)
-        if not stop(self._held, orders.stop, asked_at):
-            # It may be about a job that was taken anew since: a heartbeat tells.
-            self._rhythm.hurry()
-
-    def _is(self, status: str) -> None:
-        if status != self._status:
-            log.info("the coordinator has this miner as %s", status)
-            self._status = status
-        self._record.state.miner_status = status
-
-    async def _hand_back(self, held: Held) -> None:
-        await self._say(lambda: self._client.release(held.job_id, held.token or None), held)
-
-    async def _hand_back_stray(self, job_id: str) -> None:
-        # Nothing is accepted meanwhile (see `Line.accept`), so that it cannot be taken anew before it is handed back.
-        try:
-            await self._hand_back(Held(job_id, ""))
-        finally:
-            del self._strays[job_id]
-
     # -- the end
 
     async def _say_draining(self) -> None:
@@ -386,41 +311,29 @@ class Agent:
             async with asyncio.timeout(self._pace.farewell):
                 await self._client.update(draining=True)
                 # An accept that was cut short may have been heard: the answer tells, and the job goes back.
-                await self._beat()
+                await self._heart.beat()
 
     async def _finish(self) -> bool:
         """Wait for what is held, or hand it back once asked to; whether all of it was finished and delivered."""
-        while self._held and not self._stopping:
+        while self._hands.held and not self._stopping:
             # What is on the disk can wait for the next run.
-            only_deliveries = all(held.on_disk for held in self._held)
+            only_deliveries = all(held.on_disk for held in self._hands.held)
             try:
                 async with asyncio.timeout(self._pace.farewell if only_deliveries else None):
-                    await self._until_changed()
+                    await self._hands.until_changed()
             except TimeoutError:
                 if self._line.away:
                     break
-        back = [held for held in self._held if not held.done]
-        await _cancelled(*(held.task for held in back if held.task is not None))
+        back = [held for held in self._hands.held if not held.done]
+        await cancelled(*(held.task for held in back if held.task is not None))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pace.farewell if self._held else None):
-                await asyncio.gather(*(self._hand_back(held) for held in back))
-                while any(held.done for held in self._held):
-                    await self._until_changed()
-        late = [held for held in self._held if held.done]
+            async with asyncio.timeout(self._pace.farewell if self._hands.held else None):
+                await asyncio.gather(*(self._hands.hand_back(held) for held in back))
+                while any(held.done for held in self._hands.held):
+                    await self._hands.until_changed()
+        late = [held for held in self._hands.held if held.done]
         for held in late:
             where = "it is on the disk, and the next run delivers it" if held.on_disk else "its result is lost"
             log.warning("%s is done but not delivered: %s", held.job_id, where)
-        await _cancelled(*(held.task for held in late if held.task is not None))
+        await cancelled(*(held.task for held in late if held.task is not None))
         return not (back or late)
-
-    async def _until_changed(self) -> None:
-        self._changed.clear()
-        await self._changed.wait()
-
-
-async def _cancelled(*tasks: asyncio.Task[None]) -> None:
-    """Cancel the tasks, and wait until they have ended."""
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)

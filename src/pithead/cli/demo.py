@@ -7,13 +7,9 @@ else is asked of the SDK. `demo` tells the story; below it is what the story nee
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import shlex
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,13 +17,13 @@ import tomllib
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final
 
 import click
 import msgspec
 
-from pithead.cli.output import clean, emit, fail, json_option, table, wants_json
+from pithead.cli.output import emit, fail, json_option, table, wants_json
+from pithead.cli.processes import Processes, free_port, run
 from pithead.client import AdminClient, Client, Unreachable, WaitTimeout
 from pithead.wire.jobs import ClientView, JobView
 
@@ -39,7 +35,7 @@ CREDIT: Final = Decimal(10)
 PRICE: Final = Decimal("0.002")
 #: Seconds after which a prompt that nobody answered is given up.
 TIMEOUT: Final = 180.0
-#: Seconds that the coordinator may take to answer for the first time, and a process to end.
+#: Seconds that the coordinator may take to answer for the first time.
 PATIENCE: Final = 20.0
 
 #: A small model keeps to the point when it is told to.
@@ -139,7 +135,7 @@ def _start_coordinator(folder: Path, processes: Processes) -> tuple[str, str]:
     file = home / "pithead.toml"
     if not file.exists():
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file.write_text(SETTINGS.format(port=_free_port()), encoding="utf-8")
+        file.write_text(SETTINGS.format(port=free_port()), encoding="utf-8")
     # A folder from an earlier demo goes on where it was: its miners know the coordinator by its port.
     url = f"http://127.0.0.1:{tomllib.loads(file.read_text(encoding='utf-8'))['port']}"
     key = "key_" + secrets.token_urlsafe(32)
@@ -163,7 +159,7 @@ def _start_miner(folder: Path, processes: Processes, url: str, name: str, price:
     registered = home / "miner_id"
     if not registered.exists():
         home.mkdir(mode=0o700, exist_ok=True)
-        answer = _run(
+        answer = run(
             *("miner", "register", "--url", url, "--name", name, "--gpu-type", "cpu", "--gpu-count", "1"),
             *("--location", "here", "--price", str(price), "--max-concurrent", "1", "--json"),
             PITHEAD_CONFIG_DIR=str(home),
@@ -291,7 +287,7 @@ def _log_in(folder: Path, url: str, keys: dict[str, str]) -> None:
     """Save the keys as profiles, as a user would."""
     for profile, key in keys.items():
         login = ("login", "--url", url, "--profile", profile)
-        _run(*login, given=key + "\n", PITHEAD_CONFIG_DIR=str(folder / "you"))
+        run(*login, given=key + "\n", PITHEAD_CONFIG_DIR=str(folder / "you"))
 
 
 def _command() -> str:
@@ -327,7 +323,7 @@ def _progress(total: int) -> Iterator[Any]:
         yield lambda view, prompt: click.echo(f"{next(done):>3}/{total}  {view.status} by {view.miner_name}: {prompt}")
 
 
-# ---- Processes and their folder
+# ---- Its folder
 
 
 @contextlib.contextmanager
@@ -350,106 +346,3 @@ def _folder(chosen: Path | None) -> Iterator[Path]:
 def _remove(folder: Path, chosen: Path | None) -> None:
     if chosen is None:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-class Processes:
-    """`pithead` commands that run beside this one, and end with it: the last started first."""
-
-    def __init__(self, logs: Path) -> None:
-        self._logs = logs
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._signals: dict[int, Any] = {}
-
-    def start(self, name: str, *arguments: str, **environment: str) -> None:
-        """Start a command; what it prints goes to its log."""
-        self._logs.mkdir(mode=0o700, exist_ok=True)
-        with (self._logs / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(  # noqa: S603 (our own commands)
-                [*_PITHEAD, *arguments],
-                env=_environment(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # A group of its own: Ctrl-C comes to this process only, which ends the others in their order.
-                process_group=0,
-            )
-
-    def check(self) -> None:
-        """Nobody has ended yet, or the demo ends here."""
-        for name, process in self._running.items():
-            if process.poll() is not None:
-                fail(f"'{name}' ended with {process.returncode}; see above what it said last", 1)
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            self._signals[number] = signal.signal(number, _stop)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        # From here on nothing interrupts: it takes a bounded time, and nobody must be left behind.
-        self._signals[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        if isinstance(error, Exception):
-            self._show_logs()
-        for process in reversed(self._running.values()):
-            _end(process)
-        for given, handler in self._signals.items():
-            signal.signal(given, handler)
-
-    def _show_logs(self) -> None:
-        for name, process in self._running.items():
-            if process.poll() is not None:
-                lines = (self._logs / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
-                click.echo(f"The last lines of '{name}':", err=True)
-                for line in lines[-15:]:
-                    click.echo(f"  {clean(line)}", err=True)
-
-
-_PITHEAD: Final = (sys.executable, "-m", "pithead.cli.main")
-
-
-def _environment(own: dict[str, str]) -> dict[str, str]:
-    """Ours, without what is set for another Pithead."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PITHEAD_")} | own
-
-
-def _run(*arguments: str, given: str = "", **environment: str) -> str:
-    """Run a command to its end; what it printed."""
-    done = subprocess.run(  # noqa: S603 (our own commands)
-        [*_PITHEAD, *arguments],
-        env=_environment(environment),
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    if done.returncode:
-        fail(f"'pithead {' '.join(arguments[:2])}' failed: {done.stderr.strip().removeprefix('pithead: ')}", 1)
-    return done.stdout
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to end, and make it end where it does not."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _stop(number: int, _: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.unit.cli.terminal import drawn_by
 
 DONE = {"status": "completed", "result_hash": "sha256:ab", "result_size": 4}
 SUBMIT = ("job", "submit", "--model", "gpt2", "--price", "0.05")
@@ -328,18 +326,7 @@ def ready(shapes: Any) -> Iterator[ReadyServer]:
 
 
 def test_wait_draws_bars_on_a_terminal(ready: ReadyServer) -> None:
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "pithead.cli.main", "job", "wait", "job_1"]
-    env = os.environ | {"PITHEAD_URL": f"http://127.0.0.1:{ready.server_port}", "PITHEAD_KEY": "k", "TERM": "xterm"}
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=env) as process:
-        os.close(theirs)
-        drawn = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                drawn += chunk
-        except OSError:
-            pass  # Linux says EIO where the other end is closed.
-        assert process.wait(30) == 0
-    os.close(ours)
+    env = {"PITHEAD_URL": f"http://127.0.0.1:{ready.server_port}", "PITHEAD_KEY": "k"}
+    drawn = drawn_by("-m", "pithead.cli.main", "job", "wait", "job_1", **env)
     assert b"job_1  completed" in drawn
     assert b"\x1b[" in drawn

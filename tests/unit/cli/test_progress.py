@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
 from typing import Any
 
 import msgspec
 import pytest
+from tests.unit.cli.terminal import drawn_by
 
 from pithead.cli.mapping import _record
 from pithead.cli.progress import Steps
@@ -31,22 +28,7 @@ def test_in_a_log_there_is_a_line_for_every_tenth(capsys: pytest.CaptureFixture[
 
 def test_on_a_terminal_there_is_a_bar() -> None:
     script = "from pithead.cli.progress import Steps\nwith Steps(transient=False) as told: told('jobs', 5, 10, '[red]2 failed')"
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", script],
-        stdout=theirs,
-        stderr=theirs,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
-    ) as process:
-        os.close(theirs)
-        drawn = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                drawn += chunk
-        except OSError:
-            pass  # Linux says EIO where the other end is closed.
-        assert process.wait(30) == 0
-    os.close(ours)
+    drawn = drawn_by("-c", script, COLUMNS="100")
     assert b"jobs, [red]2 failed" in drawn
     assert b"5/10" in drawn
     assert "━".encode() in drawn
