@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.http.exchange import COMPLETE, JOB, JSON, OTHER_HASH, Client, Clock, Miner, World, run_world
+from tests.http.exchange import COMPLETE, JOB, JSON, OTHER_HASH, Client, Clock, Miner, World, body, run_world
 from tests.http.ways import Ways
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -100,6 +100,27 @@ async def test_what_goes_the_short_way_is_answered_as_by_the_application(tmp_pat
         await both.ask("miner", "POST", lambda n: f"/jobs/{both.jobs[n][1]}/release")
         assert ways.taken == taken + 10
         await both.settled()
+
+
+async def test_the_first_contact_after_a_start_goes_the_short_way_too(tmp_path: Path) -> None:
+    async with run_world(tmp_path, Clock()) as world:
+        miner, revoked, client = await world.miner(), await world.miner(), await world.client()
+        await client.submit()
+        body(await revoked.delete())
+    async with run_world(tmp_path, Clock()) as world:
+        ways = Ways(world.application.asgi)
+        async with httpx.AsyncClient(transport=ways, base_url="http://pithead") as http:
+            miner.http = revoked.http = client.http = http
+            assert body(await miner.post("/heartbeat"))["miner_status"] == "active"
+            assert len(await miner.offered()) == 1
+            await client.submit()
+            assert ways.taken == 3
+            assert (await revoked.post("/heartbeat")).status_code == 401
+            revoked.key = "key_of-nobody"
+            assert (await revoked.post("/heartbeat")).status_code == 401
+            miner.base = revoked.base
+            assert (await miner.post("/heartbeat")).status_code == 404
+            assert ways.taken == 3
 
 
 REQUESTS: list[tuple[str, str, str, dict[str, Any]]] = [

@@ -45,6 +45,10 @@ class Database(Protocol):
     def shared(self) -> bool:
         """Whether other coordinators may use it too: then events can arrive late, and not in the order of the commits."""
 
+    @property
+    def look(self) -> Callable[[Callable[[Tx], Any]], Any] | None:
+        """A short read of what is committed, without waiting; `None` where the database is elsewhere."""
+
     def run(self, operation: Callable[[Tx], T]) -> Awaitable[T]:
         """Run an operation; its outcome once it is durable."""
 
@@ -268,9 +272,13 @@ class Coordinator:
         return self._look_up(hashed) if found is None else valid(found, hashed, self._clock())
 
     def known_principal(self, key: str) -> Principal | None:
-        """Whose key this is, where that need not be looked up."""
+        """Whose key this is, where that is known or can be looked up at once."""
         hashed = digest(key)
         found = self._keys.find(hashed) if self._database.hears() else None
+        if found is None and (look := self._database.look) is not None:
+            found = look(lambda tx: read_principal(tx, hashed))
+            if found is not None:
+                self._keys.keep(found, self._keys.changes)
         return None if found is None else valid(found, hashed, self._clock())
 
     async def _look_up(self, hashed: bytes) -> Principal | None:
@@ -342,9 +350,17 @@ class Coordinator:
     def beat_now(self, miner_id: str, names: Sequence[str], telemetry: bytes | None) -> Beat | None:
         """Likewise, from memory; `None` where that is not enough, and nothing has happened."""
         now = self._clock()
-        if self._shared or self.presence.known(miner_id, now) is None:
+        return None if self._known_now(miner_id, now) is None else self.presence.beat(now, miner_id, names, telemetry)
+
+    def _known_now(self, miner_id: str, now: float) -> Known | None:
+        """How the miner stands, where that is known or can be read at once. Raises `NotFound`."""
+        if self._shared:
             return None
-        return self.presence.beat(now, miner_id, names, telemetry)
+        known = self.presence.known(miner_id, now)
+        if known is None and (look := self._database.look) is not None:
+            known = look(lambda tx: presence.read(tx, now, miner_id))
+            self.presence.keep(known, self.presence.changes)
+        return known
 
     async def known(self, miner_id: str, now: float) -> Known:
         """How the miner stands: from memory where that is fresh. Raises `NotFound`."""
@@ -393,7 +409,7 @@ class Coordinator:
     def offers_now(self, miner_id: str, limit: int) -> list[Job] | None:
         """The best jobs for the miner, from memory; `None` where that is not enough."""
         now = self._clock()
-        known = None if self._shared else self.presence.known(miner_id, now)
+        known = self._known_now(miner_id, now)
         if known is None:
             return None
         if matching.unready(known.miner, len(known.held)):

@@ -1,47 +1,18 @@
 """The embedded database as a coordinator uses it: one writer, a reader for short looks, threads for long reads."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlcipher3 import dbapi2
-
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
 from pithead.exchange.promises import Promise
-from pithead.exchange.tally import BATCHES, COMMITS, Histogram, Load
+from pithead.exchange.tally import Load
 from pithead.store.sqlite import SqliteStore
 from pithead.store.writer import Writer
 
 T = TypeVar("T")
-
-
-class _Counted(Writer):
-    """The writer, with its commits counted: their operations, and the time from the last one's end to the disk's word."""
-
-    def __init__(self, connection: dbapi2.Connection, on_events: Callable[[list[Event]], None]) -> None:
-        super().__init__(connection, on_events)
-        self.batches = Histogram(BATCHES)
-        self.seconds = Histogram(COMMITS)
-        self._ran_at = 0.0
-
-    @property
-    def waiting(self) -> int:
-        """How many operations wait for their turn."""
-        return len(self._queue)
-
-    def _run_batch(self, batch: list[Any]) -> list[Event]:
-        events = super()._run_batch(batch)
-        self._ran_at = time.perf_counter()
-        return events
-
-    def _finish(self, batch: list[Any], events: list[Event], error: BaseException | None) -> None:
-        if error is None:
-            self.batches.add(len(batch))
-            self.seconds.add(time.perf_counter() - self._ran_at)
-        super()._finish(batch, events, error)
 
 
 class Embedded:
@@ -51,7 +22,8 @@ class Embedded:
 
     def __init__(self, store: SqliteStore, on_events: Callable[[list[Event]], None]) -> None:
         self._store = store
-        self.writer = _Counted(store.writing, on_events)
+        self.writer = Writer(store.writing, on_events)
+        self.look = store.peek
         file = Path(store.writing.execute("PRAGMA database_list").fetchone()[2])
         #: What is not checked into it yet lies beside it.
         self._files = (file, file.with_name(f"{file.name}-wal"))

@@ -44,6 +44,7 @@ class Shared:
     """Implements `exchange.coordinator.Database` over PostgreSQL. Make it on the event loop's thread."""
 
     shared = True
+    look = None
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from sqlcipher3 import dbapi2
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
 from pithead.exchange.promises import Promise
+from pithead.exchange.tally import BATCHES, COMMITS, Histogram
 from pithead.store.batches import Batches, Item
 from pithead.store.errors import StoreError
 
@@ -66,6 +67,10 @@ class Writer:
         self._idle: asyncio.Future[None] | None = None
         self.commits = 0
         self.operations = 0
+        #: Of the commits: how many operations each had, and the seconds from the last one's end to the disk's word.
+        self.batches = Histogram(BATCHES)
+        self.seconds = Histogram(COMMITS)
+        self._ran_at = 0.0
 
     def run(self, operation: Callable[[Tx], T]) -> "asyncio.Future[T]":
         """Queue `operation`; the future has its outcome once that is durable. Call from the event loop's thread."""
@@ -104,16 +109,16 @@ class Writer:
             return
         batch = self._taken()
         try:
-            events = self._run_batch(batch)
+            events = self._batches.run(batch)
         except dbapi2.Error as error:
             self._finish(batch, [], error)
             return
+        began = self._ran_at = time.perf_counter()
         if self._slow_commits >= _SLOW_FROM and self.commits % _PROBE_EVERY:
             commit = self._loop.run_in_executor(self._disk, self._connection.execute, "COMMIT")
             commit.add_done_callback(lambda done: self._finish(batch, events, done.exception()))
             return
         failure: BaseException | None = None
-        began = time.perf_counter()
         try:
             self._connection.execute("COMMIT")
         except dbapi2.Error as error:
@@ -126,8 +131,10 @@ class Writer:
         queue = self._queue
         return [queue.popleft() for _ in range(min(len(queue), MAX_BATCH))]
 
-    def _run_batch(self, batch: list[_Waiting]) -> list[Event]:
-        return self._batches.run(batch)
+    @property
+    def waiting(self) -> int:
+        """How many operations wait for their turn."""
+        return len(self._queue)
 
     def _finish(self, batch: list[_Waiting], events: list[Event], error: BaseException | None) -> None:
         """Answer a batch: all of it is durable, or with `error` nothing of it happened."""
@@ -135,6 +142,8 @@ class Writer:
             if error is None:
                 self.commits += 1
                 self.operations += len(batch)
+                self.batches.add(len(batch))
+                self.seconds.add(time.perf_counter() - self._ran_at)
                 if events:
                     self._on_events(events)
             else:
