@@ -6,17 +6,19 @@ from typing import Any, TypeVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from pithead.core import receipts
 from pithead.core.jobs import Job
+from pithead.core.receipts import Receipt, verify
 from pithead.exchange import accounts, dispatch, jobs, ledger, miners, payouts, upkeep
 from pithead.exchange.dispatch import Measured, Outcome
 from pithead.exchange.events import Event
 from pithead.exchange.ids import new_id, new_key, new_token
 from pithead.exchange.jobs import Order
 from pithead.exchange.miners import Registration
+from pithead.exchange.ports import Signed, Ticket
 from pithead.exchange.rules import Rules
 from pithead.store.batches import Batches, Item
 from pithead.store.postgres import connect, write
+from pithead.store.signing import ReceiptSigner
 from pithead.store.sqlite import SqliteStore, SqliteTx
 from pithead.store.tx import SqlTx
 
@@ -26,18 +28,23 @@ HASH = "sha256:" + "ab" * 32
 OTHER_HASH = "sha256:" + "cd" * 32
 
 
-class TestSigner:
-    """A key that is made for one test."""
+class TestSigner(ReceiptSigner):
+    """A key that is made for one test, and lies nowhere."""
 
     __test__ = False
 
     def __init__(self) -> None:
-        self._key = Ed25519PrivateKey.generate()
-        self.key_id = receipts.key_id(self._key.public_key())
-        self.public_key = self._key.public_key().public_bytes_raw()
+        super().__init__(Path())
+        key = Ed25519PrivateKey.generate()
+        self._public = key.public_key()
+        self.use(key)
 
-    def sign(self, receipt: receipts.Receipt) -> str:
-        return receipts.sign(receipt, self._key)
+    def check(self, receipt: Receipt, ticket: Ticket) -> Signed:
+        """What the ticket is good for, which must be this signer's signature of this receipt."""
+        signed = ticket.signed()
+        assert signed.key_id == self.key_id
+        assert verify(receipt, signed.signature, self._public, signed.proof)
+        return signed
 
 
 class Exchange:

@@ -150,7 +150,12 @@ async def test_what_was_open_goes_on_and_is_paid_once(old: World) -> None:
         assert body(await miner.complete(JOBS[state], hash_of(CONTENT), token=token)) == first
         assert (await client.get(f"/v1/jobs/{JOBS[state]}/result")).content == CONTENT
     # Repeated, what was completed before the upgrade is answered and not paid again.
-    body(await miner.complete(JOBS["completed"], hash_of(CONTENT)))
+    receipt = body(await miner.complete(JOBS["completed"], hash_of(CONTENT)))["receipt"]
+    # Signatures were stored then: it is the one that was given.
+    columns, attempts = FIRST["attempts"]
+    stored = [dict(zip(columns, row, strict=True)) for row in attempts]
+    [signature] = [row["signature"] for row in stored if row["receipt_id"] == receipt["receipt_id"]]
+    assert (receipt["signature"], "batch" in receipt) == (signature, False)
     assert await client.balance() == (49.7, 0)
     assert (await miner.stats())["earnings"] == 0.3
     assert (await old.ledger())["escrow"] == 0

@@ -181,8 +181,11 @@ class Histories(RuleBasedStateMachine):
         assert may or repeated
         known = self.paid.setdefault(job, (miner, result))
         assert known == (miner, result), "a job was completed twice"
-        assert outcome.settlement.earned == PRICE
-        assert self.exchange.complete(miner, job, result, token) == outcome, "a repeat is answered as the first time"
+        assert outcome.receipt.amount == PRICE
+        again = self.exchange.complete(miner, job, result, token)
+        assert (again.job, again.receipt) == (outcome.job, outcome.receipt), "a repeat is answered as the first time"
+        for ticket in (again.ticket, outcome.ticket, again.ticket):
+            self.exchange.signer.check(outcome.receipt, ticket)
         return True
 
     @precondition(lambda self: self.leases)

@@ -136,7 +136,7 @@ class Money(RuleBasedStateMachine):
             self.exchange.fail(self.miners[who], job)
             self._move(escrow, self.numbers[client], price)
             return
-        earned = self.exchange.complete(self.miners[who], job).settlement.earned
+        earned = self.exchange.complete(self.miners[who], job).receipt.amount
         fee = price * self.exchange.rules.fee_basis_points // 10_000
         assert earned == price - fee
         self._move(escrow, self.earners[who], earned)

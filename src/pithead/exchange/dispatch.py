@@ -21,7 +21,7 @@ from pithead.core.needs import Needs
 from pithead.core.receipts import Receipt
 from pithead.exchange.blobs import Stored
 from pithead.exchange.events import JobChanged, LeaseLapsed
-from pithead.exchange.ports import Settlement, Signer, Tx
+from pithead.exchange.ports import Settlement, Signed, Signer, Ticket, Tx
 from pithead.exchange.rules import Rules
 
 
@@ -39,7 +39,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     job: Job
     receipt: Receipt
-    settlement: Settlement
+    #: For the receipt's signature. Ask once the completion is durable: then those that became so together share one.
+    ticket: Ticket
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -117,7 +118,7 @@ def complete(
     """
     miner, job, mine, standing = _under_lease(tx, miner_id, job_id, token)
     if standing is Standing.SETTLED:
-        return _repeat(tx, miner, job, mine, result_hash)
+        return _repeat(tx, signer, miner, job, mine, result_hash)
     if mine.upload_digest is None and job.require_result:
         raise ResultMissing(f"job {job.id} needs the bytes of its result: PUT them to its result first")
     if mine.upload_digest is not None and result_hash.lower() != f"sha256:{mine.upload_digest}":
@@ -135,9 +136,9 @@ def complete(
         gpu_seconds=billable_gpu_seconds(measured.gpu_time_seconds, job.gpu_count, wall),
     )  # fmt: skip
     receipt = _receipt(done, miner, mine, earned)
-    settlement = Settlement(receipt.receipt_id, signer.key_id, signer.sign(receipt), earned, measured.body)
+    settlement = Settlement(receipt.receipt_id, signer.key_id, "", earned, measured.body)
     tx.settle(job.seq, mine.number, now, settlement)
-    return Outcome(done, receipt, settlement)
+    return Outcome(done, receipt, signer.enlist(receipt))
 
 
 def fail(
@@ -290,14 +291,19 @@ def _under_lease(tx: Tx, miner_id: str, job_id: str, token: str | None) -> tuple
     return miner, job, mine, standing
 
 
-def _repeat(tx: Tx, miner: Miner, job: Job, mine: Attempt, result_hash: str) -> Outcome:
-    """The answer to a completion that was taken before."""
+def _repeat(tx: Tx, signer: Signer, miner: Miner, job: Job, mine: Attempt, result_hash: str) -> Outcome:
+    """The answer to a completion that was taken before: the same receipt, signed alone, and with the key that there is now."""
     settlement = tx.settlement(job.seq, mine.number)
     if settlement is None:
         raise JobFinished(f"your attempt at job {job.id} was {mine.outcome}")
     if result_hash.lower() != (job.result_hash or "").lower():
         raise HashMismatch(f"job {job.id} was completed with {job.result_hash}")
-    return Outcome(job, _receipt(job, miner, mine, settlement.earned, settlement.receipt_id), settlement)
+    receipt = _receipt(job, miner, mine, settlement.earned, settlement.receipt_id)
+    if settlement.signature:  # Of a version that stored them.
+        signed = Signed(settlement.key_id, settlement.signature)
+    else:
+        signed = Signed(signer.key_id, signer.sign(receipt))
+    return Outcome(job, receipt, signed)
 
 
 def _receipt(job: Job, miner: Miner, mine: Attempt, earned: int, receipt_id: str | None = None) -> Receipt:

@@ -13,7 +13,7 @@ from pithead.core.miners import Miner
 from pithead.core.money import Transfer
 from pithead.core.needs import Needs
 from pithead.core.payouts import Payout
-from pithead.core.receipts import Receipt
+from pithead.core.receipts import Proof, Receipt
 from pithead.core.why import Group
 from pithead.exchange.events import Event
 from pithead.exchange.input_ports import InputsTx
@@ -70,6 +70,7 @@ class Settlement(msgspec.Struct, frozen=True):
 
     receipt_id: str
     key_id: str
+    #: Empty where it was not stored: it is made when it is asked for.
     signature: str
     earned: int
     metrics: bytes
@@ -226,6 +227,24 @@ class Extent(msgspec.Struct, frozen=True):
     transfers: int
 
 
+class Signed(msgspec.Struct, frozen=True):
+    """The signature of a receipt; where many were signed at once, with the proof that it is one of them."""
+
+    key_id: str
+    signature: str
+    proof: Proof | None = None
+
+    def signed(self) -> "Signed":
+        """Itself: what is signed already is as good as a ticket for it."""
+        return self
+
+
+class Ticket(Protocol):
+    """Stands for the signature of a receipt, which is made when it is asked for. It may be asked for more than once."""
+
+    def signed(self) -> Signed: ...
+
+
 class Signer(Protocol):
     """Signs receipts with the coordinator's key."""
 
@@ -235,7 +254,11 @@ class Signer(Protocol):
     def public_key(self) -> bytes:
         """The 32 bytes that others check its signatures with."""
 
-    def sign(self, receipt: Receipt) -> str: ...
+    def sign(self, receipt: Receipt) -> str:
+        """The signature of this one alone: always the same."""
+
+    def enlist(self, receipt: Receipt) -> Ticket:
+        """Let it be signed with those that are enlisted before the first of them is asked for. From any thread."""
 
 
 class Tx(InputsTx, WebhooksTx, Protocol):

@@ -129,7 +129,18 @@ class Call:
         return int(self.query.get("limit", 50))
 
 
-#: What carries out a POST, in one transaction, and makes its answer.
+class Late(msgspec.Struct, frozen=True):
+    """An answer that is rendered once what it says is durable."""
+
+    render: Callable[[Any], msgspec.Struct]
+    outcome: Any
+
+    def make(self) -> msgspec.Struct:
+        """The answer."""
+        return self.render(self.outcome)
+
+
+#: What carries out a POST, in one transaction, and makes its answer; or what makes it afterwards (`Late`).
 Operation = Callable[[Tx, float], msgspec.Struct]
 #: What a handler gives back: of a POST the operation; else a wire shape, JSON that is ready, or a response of its own.
 Handler = Callable[[Call], Awaitable[Any]]
@@ -245,7 +256,7 @@ async def _carry_out(call: Call, raw: bytes, operation: Operation) -> Any:
     """Run the operation; with an idempotency key once, however often it is asked for."""
     key = call.idempotency_key
     if key is None:
-        return await call.exchange.run(operation)
+        return _made(await call.exchange.run(operation))
     endpoint = call.endpoint
     # The call, the lease and the body, so that one key cannot answer for two different requests.
     named = " ".join(filter(None, (endpoint.name, call.scope["path"], call.lease_token)))
@@ -253,9 +264,14 @@ async def _carry_out(call: Call, raw: bytes, operation: Operation) -> Any:
     request = Repeatable(_scope_of(call, key), key, fingerprint, endpoint.secret)
 
     def run(tx: Tx, now: float) -> tuple[int, bytes]:
-        return once(tx, now, request, lambda: (endpoint.status, encode(operation(tx, now))))
+        # What is kept is kept by the same transaction: here nothing can be made later.
+        return once(tx, now, request, lambda: (endpoint.status, encode(_made(operation(tx, now)))))
 
     return Ready(*await call.exchange.run(run))
+
+
+def _made(answer: msgspec.Struct) -> msgspec.Struct:
+    return answer.make() if isinstance(answer, Late) else answer
 
 
 def problem_of(error: Exception) -> HttpProblem | None:

@@ -18,7 +18,7 @@ from pithead.exchange.miners import Beat, Registration
 from pithead.exchange.ports import Tx
 from pithead.exchange.rules import Rules
 from pithead.http import shapes
-from pithead.http.api import Call, Operation, Ready, handles, operates, quick
+from pithead.http.api import Call, Late, Operation, Ready, handles, operates, quick
 from pithead.http.uploads import Incoming
 from pithead.wire import miners as wire
 from pithead.wire.base import encode
@@ -184,7 +184,9 @@ def complete(call: Call) -> Operation:
     miner_id, job_id, token = call.caller.id, call.path["job_id"], call.lease_token
     body: wire.Complete = call.body
     measured = Measured(body.metrics.gpu_time_seconds, encode(body.metrics))
-    return lambda tx, now: shapes.completed(
+    # Rendered later: what is committed together is signed together.
+    return lambda tx, now: Late(
+        shapes.completed,
         dispatch.complete(
             tx,
             now,
@@ -195,7 +197,7 @@ def complete(call: Call) -> Operation:
             token=token,
             result_hash=body.result_hash,
             measured=measured,
-        )
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET
 
 from pithead.core import miners as core
 from pithead.core.jobs import Job, State
@@ -162,21 +163,23 @@ def file_view(file: InputFile) -> jobs.FileView:
 
 def completed(outcome: Outcome) -> miners.Completed:
     """A completed job's outcome."""
-    receipt, settlement = outcome.receipt, outcome.settlement
+    receipt, signed = outcome.receipt, outcome.ticket.signed()
+    proof = signed.proof
     return miners.Completed(
         job_id=receipt.job_id,
         status="completed",
-        earned=units(settlement.earned),
+        earned=(earned := units(receipt.amount)),
         receipt=miners.Receipt(
             receipt_id=receipt.receipt_id,
             job_id=receipt.job_id,
             miner_id=receipt.miner_id,
             attempt=receipt.attempt,
             result_hash=receipt.result_hash,
-            amount=units(receipt.amount),
+            amount=earned,
             completed_at=receipt.completed_at,
-            key_id=settlement.key_id,
-            signature=settlement.signature,
+            key_id=signed.key_id,
+            signature=signed.signature,
+            batch=UNSET if proof is None else miners.ReceiptBatch(index=proof.index, size=proof.size, path=proof.path),
         ),
     )
 

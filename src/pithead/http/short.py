@@ -21,6 +21,7 @@ from pithead.exchange.tally import CALLS, Histogram
 from pithead.http.api import (
     Call,
     Handler,
+    Late,
     Operates,
     Quick,
     Ready,
@@ -199,6 +200,8 @@ class _Answer:
             if isinstance(outcome, Ready):
                 status, body, more = outcome.status, outcome.body, outcome.headers
             else:
+                if isinstance(outcome, Late):
+                    outcome = outcome.make()
                 status, body, more = self._way.endpoint.status, encode(outcome), ()
             self._send(status, b"application/json", body, more)
             if self.timed:

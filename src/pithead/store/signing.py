@@ -1,5 +1,10 @@
-"""The key that signs receipts: a file that only its owner reads, sealed where encryption at rest is on."""
+"""The key that signs receipts: a file that only its owner reads, sealed where encryption at rest is on.
 
+Receipts are signed together: the operations of a batch of the writer's all run before the first of their answers is made,
+and the first answer that needs a signature makes one for all of them.
+"""
+
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -7,6 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pithead.core import receipts
+from pithead.core.receipts import Proof, Receipt
+from pithead.exchange.ports import Signed, Ticket
 from pithead.store.errors import StoreError
 from pithead.store.files import erase, write_private
 from pithead.store.keyring import Keyring
@@ -15,12 +22,17 @@ from pithead.store.sealing import Broken, seal_bytes, unseal_bytes
 PLAIN: Final = "signing.pem"
 SEALED: Final = "signing.sealed"
 
+#: So many are signed together at the most. Where operations are undone, or commits fail, nobody asks for what was enlisted.
+MOST: Final = 1024
+
 
 class ReceiptSigner:
     """Implements `exchange.ports.Signer` with the coordinator's Ed25519 key, once it is open."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock = threading.Lock()
+        self._open = _Together()
         self._key: Ed25519PrivateKey
         self.key_id: str
         self.public_key: bytes
@@ -45,12 +57,69 @@ class ReceiptSigner:
                 f"{file} is not an Ed25519 key in PEM form; restore it, or move it away to have a new one made"
             )
         write_key(self._folder, keyring, pem)
+        self.use(key)
+
+    def use(self, key: Ed25519PrivateKey) -> None:
+        """Sign with this key."""
         self._key = key
         self.key_id = receipts.key_id(key.public_key())
         self.public_key = key.public_key().public_bytes_raw()
 
-    def sign(self, receipt: receipts.Receipt) -> str:
+    def sign(self, receipt: Receipt) -> str:
         return receipts.sign(receipt, self._key)
+
+    def enlist(self, receipt: Receipt) -> Ticket:
+        # PostgreSQL's lanes run operations on threads of their own, and answers are made on the event loop's.
+        with self._lock:
+            together = self._open
+            place = len(together.receipts)
+            if place >= MOST:
+                together, place = _Together(), 0
+                self._open = together
+            together.receipts.append(receipt)
+        return _Place(self, together, place)
+
+    def signed(self, together: "_Together", place: int) -> Signed:
+        """The signature of the one in this place; the first that is asked for signs all that were enlisted with it.
+
+        Among them may be one whose operation was undone, or whose commit failed: its hash is signed, and nobody is ever
+        given the proof that goes with it.
+        """
+        with self._lock:
+            if together is self._open:
+                self._open = _Together()
+            if together.signature is None:
+                if len(together.receipts) == 1:
+                    together.signature = self.sign(together.receipts[0])
+                else:
+                    together.signature, together.proofs = receipts.sign_together(together.receipts, self._key)
+        return Signed(self.key_id, together.signature, together.proofs[place] if together.proofs else None)
+
+
+class _Together:
+    """Receipts that are signed at once."""
+
+    __slots__ = ("proofs", "receipts", "signature")
+
+    def __init__(self) -> None:
+        self.receipts: list[Receipt] = []
+        self.signature: str | None = None
+        #: Empty where there is one receipt, which is signed alone.
+        self.proofs: list[Proof] = []
+
+
+class _Place:
+    """One receipt among them: its ticket."""
+
+    __slots__ = ("_place", "_signer", "_together")
+
+    def __init__(self, signer: ReceiptSigner, together: _Together, place: int) -> None:
+        self._signer = signer
+        self._together = together
+        self._place = place
+
+    def signed(self) -> Signed:
+        return self._signer.signed(self._together, self._place)
 
 
 def read_key(folder: Path, keyring: Keyring | None) -> bytes | None:

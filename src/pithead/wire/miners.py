@@ -266,6 +266,17 @@ class Complete(OpenRequest):
     metrics: Metrics = msgspec.field(default_factory=Metrics)
 
 
+class ReceiptBatch(Answer):
+    """Where a receipt stands among those that were signed at once: the way from it to the root that is signed."""
+
+    #: Its place among them, from 0 on.
+    index: int
+    #: How many they are.
+    size: int
+    #: The hashes beside the way from the receipt to the root (RFC 9162, section 2.1.3), base64.
+    path: list[str]
+
+
 class Receipt(Answer):
     """What the coordinator vouches for: who delivered what for which pay, under its signature."""
 
@@ -278,8 +289,10 @@ class Receipt(Answer):
     completed_at: Instant
     #: Which of the coordinator's keys signed: the first 16 hex digits of the SHA-256 of the public key.
     key_id: str
-    #: Ed25519 over the canonical bytes (docs/reference/receipts.md), base64.
+    #: Ed25519 over the canonical bytes (docs/reference/receipts.md), base64; with a `batch`, over the root that it leads to.
     signature: str
+    #: Left out where the receipt was signed alone.
+    batch: ReceiptBatch | UnsetType = UNSET
 
 
 class ReceiptKey(Answer):
@@ -298,7 +311,7 @@ class ReceiptKeys(Answer):
 
 
 class Completed(Answer):
-    """The job's outcome. Completing again with the same hash is answered with the same."""
+    """The job's outcome. Completing again with the same hash is answered with the same; its receipt may be signed anew."""
 
     job_id: str
     status: Literal["completed"]

@@ -164,10 +164,10 @@ def test_an_id_of_a_moment_lies_between_those_made_before_and_after() -> None:
 
 
 def test_what_the_disk_has_no_room_for_is_not_begun(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 40 * 10**9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 30 * 10**9))
     with pytest.raises(NoRoomError, match=r"^needs [\d,]+\.\d GB"):
         multiply(folder / "few", folder / "longer", 20_000_000)
-    with pytest.raises(NoRoomError, match=r"^needs 4\d\.\d GB on the disk, where 40\.0 GB are free$"):
+    with pytest.raises(NoRoomError, match=r"^needs 3\d\.\d GB on the disk, where 30\.0 GB are free$"):
         finish(folder / "few", 50_000_000)
 
 

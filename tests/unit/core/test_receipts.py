@@ -44,8 +44,19 @@ def keys_of(key: Ed25519PrivateKey) -> wire.ReceiptKeys:
 
 
 def test_the_page_shows_the_canonical_bytes() -> None:
-    [shown] = re.findall(r"```json\n(.*)\n```", PAGE.read_text(encoding="utf-8"))
-    assert receipts.canonical(EXAMPLE) == shown.encode()
+    alone, example, root = re.findall(r"```json\n(.*?)\n```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert receipts.canonical(EXAMPLE) == alone.encode()
+    # And one that was signed together with two others.
+    known = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    three = [msgspec.structs.replace(EXAMPLE, receipt_id=f"receipt_{n}", job_id=f"job_{n}") for n in (1, 2, 3)]
+    signature, proofs = receipts.sign_together(three, known)
+    sent = msgspec.json.decode(example, type=wire.Receipt)
+    expected = travelled(EXAMPLE, known)
+    expected.signature, expected.batch = signature, wire.ReceiptBatch(**msgspec.structs.asdict(proofs[0]))
+    assert sent == expected
+    assert sdk.verify(sent, keys_of(known))
+    assert sdk.signed_bytes(sent) == root.encode()
+    assert keys_of(known).keys[0].public_key in PAGE.read_text(encoding="utf-8")
 
 
 @given(
