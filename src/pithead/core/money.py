@@ -5,6 +5,7 @@ to 0 (the representation TigerBeetle uses; double entry with both legs in one re
 """
 
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -66,6 +67,7 @@ def micros(value: float | Decimal, field: str = "amount") -> int:
     return int(whole)
 
 
+@lru_cache(maxsize=10_000)
 def units(amount: int) -> Decimal:
     """Currency units of an amount in millionths, in the plainest form: 50000 is 0.05."""
     if amount % SCALE == 0:

@@ -1,6 +1,9 @@
 """Identifiers and secrets."""
 
 import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis.strategies as st
 import pytest
@@ -39,7 +42,23 @@ def test_a_secret_is_long_and_can_be_sent_in_a_header(make: object, prefix: str,
     for secret in made:
         assert re.fullmatch(r"[\w-]+", secret, re.ASCII)
         assert secret.startswith(prefix)
-        assert len(secret.removeprefix(prefix)) * 6 >= bits
+        bits_each = 4 if re.fullmatch("[0-9a-f]+", secret.removeprefix(prefix)) else 6
+        assert len(secret.removeprefix(prefix)) * bits_each >= bits
+
+
+def test_no_two_threads_are_given_the_same_secret() -> None:
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: [new_token("lease") for _ in range(2_000)], range(8)))
+    assert len({secret for some in made for secret in some}) == 16_000
+
+
+def test_a_process_that_is_forked_off_has_secrets_of_its_own() -> None:
+    program = (
+        "import os; from pithead.exchange.ids import new_token; new_token('x');"
+        " child = os.fork(); child and os.wait(); print(new_token('x'), flush=True)"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert len(set(printed)) == len(printed) == 2
 
 
 @given(st.text(), st.text())
