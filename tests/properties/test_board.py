@@ -8,11 +8,11 @@ from typing import Any
 
 import hypothesis.strategies as st
 import msgspec
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.unit.core.examples import job, miner
 
-from pithead.core.board import Board, Kind, key_of, kind_of
+from pithead.core.board import LEAST, MOST_READ, WINDOW, Board, Kind, key_of, kind_of, window_of
 from pithead.core.jobs import Job
 from pithead.core.matching import ANY, avoids, misfit, resting
 from pithead.core.miners import Miner
@@ -62,10 +62,10 @@ class Boards(RuleBasedStateMachine):
     @rule(data=st.lists(jobs, max_size=20))
     def fill_it_anew(self, data: list[dict[str, Any]]) -> None:
         """As at a start, from the database: in any order, with some that rest."""
-        for given in data:
+        for like in data:
             self.numbers += 1
             rests = 5.0 if self.numbers % 3 == 0 else 0.0
-            new = job(**given, seq=self.numbers, not_before=self.now + rests, deadline=self.now + 500)
+            new = job(**like, seq=self.numbers, not_before=self.now + rests, deadline=self.now + 500)
             self.queue[new.seq] = new
         self.board = Board(window=3)
         self.reading = []
@@ -197,3 +197,11 @@ def test_what_a_miner_avoids_does_not_hide_what_is_behind_it() -> None:
     board.begin_fill(kind_of(first))
     board.fill(kind_of(first), [second], last=False)
     assert board.best(miner(seq=200), 1000.0, 1) == [second]
+
+
+@given(st.integers(0, 10_000_000))
+def test_a_board_reads_no_more_than_a_bound_however_many_kinds_there_are(kinds: int) -> None:
+    window = window_of(kinds)
+    assert LEAST <= window <= WINDOW
+    assert window == LEAST or window * kinds <= MOST_READ
+    assert window == WINDOW or (window + 1) * kinds > MOST_READ

@@ -26,6 +26,9 @@ Key = tuple[int, int]
 
 #: How many jobs of one kind are read at a time. It is hungry below a third of that, and cut back from four times that.
 WINDOW: Final = 64
+#: … where there are so many kinds that this would be more jobs altogether, fewer; but no fewer than that.
+MOST_READ: Final = 100_000
+LEAST: Final = 8
 #: Views that are kept; the one that was not asked for the longest goes first.
 _VIEWS: Final = 512
 
@@ -117,6 +120,11 @@ def _first(head: tuple[Key, _Queue]) -> Key:
 def _offered(job: Job, miner: Miner, now: float) -> bool:
     """Whether a miner that the job fits is offered it now."""
     return job.deadline > now and not avoids(job, miner.seq, now)
+
+
+def window_of(kinds: int) -> int:
+    """How many jobs of each kind to read at a time, where a queue has so many kinds."""
+    return max(LEAST, min(WINDOW, MOST_READ // max(1, kinds)))
 
 
 class Board:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from pithead.core import matching
-from pithead.core.board import Board, Kind
+from pithead.core.board import Board, Kind, window_of
 from pithead.core.jobs import Job, State, is_finished
 from pithead.core.miners import Miner
 from pithead.exchange import jobs, miners, payouts, presence, upkeep, webhooks
@@ -124,11 +124,12 @@ class Coordinator:
         """Count the queue, read the first jobs of each kind, and then take up what changed meanwhile."""
         self._gap, self._meanwhile = False, self._meanwhile or []
         try:
-            now, board = self._clock(), Board()
+            now = self._clock()
             kinds, resting, newest, hooked = await self.read(
                 lambda tx: (tx.queued_kinds(now), tx.queued_resting(now), tx.newest_job(), tx.hooked_accounts())
             )
             self.hooked = set(hooked)
+            board = Board(window=window_of(len(kinds)))
             for kind, count in kinds:
                 board.expect(kind, count)
             for job in resting:
