@@ -71,8 +71,10 @@ class Clock:
         self.spent: defaultdict[str, float] = defaultdict(float)
         self.times: Counter[str] = Counter()
 
-    def around(self, name: str, wrapped: Callable[..., Any]) -> Callable[..., Any]:
-        """The same, timed."""
+    def around(
+        self, name: str, wrapped: Callable[..., Any], count: Callable[[Any], int] = lambda args: 1
+    ) -> Callable[..., Any]:
+        """The same, timed; `count` says for how many a call with these arguments counts."""
 
         @functools.wraps(wrapped)
         def timed(*args: Any) -> Any:
@@ -81,7 +83,7 @@ class Clock:
                 return wrapped(*args)
             finally:
                 self.spent[name] += time.process_time() - began
-                self.times[name] += 1
+                self.times[name] += count(args)
 
         return timed
 
@@ -206,9 +208,12 @@ async def measure(folder: Path) -> dict[str, Part]:
     """Each call's parts."""
     everybody = fill(folder, 512, 1000)
     clock = Clock()
-    make = sqlite.executor
+    make, make_for_many = sqlite.executor, sqlite.executor_of_many
     timed = {
         (batches, "executor"): lambda connection: clock.around("statement", make(connection)),
+        (batches, "executor_of_many"): lambda connection: clock.around(
+            "statement", make_for_many(connection), lambda args: len(args[1])
+        ),
         (writer.Writer, "_turn"): clock.around("turn", writer.Writer._turn),
         (writer.Writer, "_answer"): clock.around("answer", writer.Writer._answer),
         (batches.Batches, "run"): clock.around("run", batches.Batches.run),

@@ -13,7 +13,7 @@ from sqlcipher3 import dbapi2
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
 from pithead.store.memory import Memory, RememberingTx
-from pithead.store.sqlite import executor
+from pithead.store.sqlite import executor, executor_of_many
 
 
 class Item:
@@ -32,7 +32,7 @@ class Batches:
 
     def __init__(self, connection: dbapi2.Connection) -> None:
         self._connection = connection
-        self._execute = executor(connection)
+        self._execute, self._execute_many = executor(connection), executor_of_many(connection)
         self.memory = Memory()
         #: Changes with every commit of somebody else.
         self._version = 0
@@ -49,7 +49,7 @@ class Batches:
             self._version = version
         events: list[Event] = []
         for item in batch:
-            tx, changes = RememberingTx(self._execute, memory), connection.total_changes
+            tx, changes = self._tx(), connection.total_changes
             try:
                 item.outcome = item.operation(tx)
                 events += tx.events
@@ -57,11 +57,19 @@ class Batches:
                 # The disk is full, or fails: nothing of the batch will get there, and SQLite may have undone it already.
                 raise
             except Exception as error:
-                if tx.moved or connection.total_changes != changes:
+                # It may not be to blame for what the database says: it may have written what others left to be written.
+                changed = connection.total_changes - changes - tx.caught_up
+                if tx.moved or changed or isinstance(error, dbapi2.Error):
                     return self._run_carefully(batch)
                 item.failure = error
-        RememberingTx(self._execute, memory).write_moves()
+        try:
+            self._tx().write_all()
+        except dbapi2.IntegrityError:
+            return self._run_carefully(batch)
         return events
+
+    def _tx(self) -> RememberingTx:
+        return RememberingTx(self._execute, self._execute_many, self.memory)
 
     def _run_carefully(self, batch: Sequence[Item]) -> list[Event]:
         connection, memory = self._connection, self.memory
@@ -73,10 +81,10 @@ class Batches:
         for item in batch:
             item.failure = None
             connection.execute("SAVEPOINT operation")
-            tx = RememberingTx(self._execute, memory)
+            tx = self._tx()
             try:
                 item.outcome = item.operation(tx)
-                tx.write_moves()
+                tx.write_all()
                 events += tx.events
             except dbapi2.OperationalError:
                 raise

@@ -4,6 +4,9 @@ A database file has one writer, and all that the operations change goes through 
 has seen is still like that, and the change of a row that it makes can be made here too. Nothing here is ever ahead of the
 database but the balances, whose moves are gathered over a batch and written with it, before its commit (decision 30).
 
+So are some other rows, which nobody has to be told of at once (`LATER`): one statement writes them all, at the end of the
+batch or before anything looks at their tables.
+
 Where anything else happened – an operation undone after it had changed something, a commit that failed, a change by another
 process – all of it is forgotten. A test runs random histories beside plain transactions and compares every answer; another
 one holds `MIRRORED` to the queries there are.
@@ -39,6 +42,13 @@ MIRRORED: Final = frozenset({
 #: … and those that only change what is never remembered: jobs that are finished, and their attempts.
 OF_FINISHED_JOBS: Final = frozenset({"drop_attempts", "drop_input", "drop_job", "expire_result", "forget_blobs"})
 
+#: What is written together, in this order: attempts before what is said of their end.
+LATER: Final = ("add_attempt", "settle", "add_transfer", "count_ended")
+#: The queries for which that can wait: they neither look at these tables nor change what their rows refer to.
+_INDIFFERENT: Final = frozenset(
+    name for name, sql in SQLITE.items() if not re.search(r"\b(attempts|transfers|miners|DELETE)\b", sql)
+)
+
 #: The queries that read balances, before which the moves have to be written.
 _READ_BALANCES: Final = frozenset(
     name
@@ -65,18 +75,21 @@ class Memory:
         #: Of jobs that are remembered and need nothing beside: their inputs by their numbers, and how large these are together.
         self.inputs: dict[int, bytes] = {}
         self.input_size = 0
-        #: What is to be added to balances in the database.
+        #: What is to be added to balances in the database, and the values that the queries of `LATER` are to be run with.
         self.moves: dict[int, int] = {}
+        self.later: dict[str, list[dict[str, Any]]] = {query: [] for query in LATER}
 
     def forget(self) -> None:
         """Know nothing, and have nothing to write: where a transaction was undone."""
         self.forget_rows()
         self.moves.clear()
+        for rows in self.later.values():
+            rows.clear()
 
     def forget_rows(self) -> None:
         """Know nothing."""
         for name, known in vars(self).items():
-            if isinstance(known, dict) and name != "moves":
+            if isinstance(known, dict) and name not in ("moves", "later"):
                 known.clear()
         self.input_size = 0
 
@@ -148,21 +161,60 @@ class Memory:
 class RememberingTx(SqlTx):
     """One operation of the writer."""
 
-    def __init__(self, execute: Callable[[str, Mapping[str, Any]], Any], memory: Memory) -> None:
+    def __init__(
+        self,
+        execute: Callable[[str, Mapping[str, Any]], Any],
+        execute_many: Callable[[str, Sequence[Mapping[str, Any]]], int],
+        memory: Memory,
+    ) -> None:
         super().__init__(execute, SQLITE)
+        self._execute_many = execute_many
         self._memory = memory
-        #: Whether it changed a balance.
+        #: Whether it changed something that is not written yet, and how many rows it wrote that were changed before.
         self.moved = False
+        self.caught_up = 0
 
     def _one(self, query: str, **values: Any) -> Any:
-        if query in _READ_BALANCES:
-            self.write_moves()
+        self._catch_up(query)
         return super()._one(query, **values)
 
     def _all(self, query: str, **values: Any) -> list[Any]:
+        self._catch_up(query)
+        return super()._all(query, **values)
+
+    def _do(self, query: str, **values: Any) -> int:
+        self._catch_up(query)
+        return super()._do(query, **values)
+
+    def _put(self, query: str, **values: Any) -> None:
+        rows = self._memory.later.get(query)
+        if rows is not None:
+            self.moved = True
+            rows.append(values)
+        else:
+            self._catch_up(query)
+            super()._put(query, **values)
+
+    def _catch_up(self, query: str) -> None:
+        """Write what this query would miss."""
+        if query not in _INDIFFERENT:
+            self.write_later()
         if query in _READ_BALANCES:
             self.write_moves()
-        return super()._all(query, **values)
+
+    def write_all(self) -> None:
+        """Leave nothing to be written."""
+        self.write_later()
+        self.write_moves()
+
+    def write_later(self) -> None:
+        """Bring the tables of `LATER` up to date. The writer does it at the latest before a commit."""
+        for query, rows in self._memory.later.items():
+            if rows:
+                # First of all: where it fails, all of them are forgotten, and the operations are run again one by one.
+                written = rows.copy()
+                rows.clear()
+                self.caught_up += self._execute_many(SQLITE[query], written)
 
     # -- accounts and the ledger
 
@@ -176,10 +228,10 @@ class RememberingTx(SqlTx):
     def write_moves(self) -> None:
         """Bring the balances in the database up to date. The writer does it at the latest before a commit."""
         moves = self._memory.moves
-        for account, amount in moves.items():
-            if amount:
-                super().move(account, amount)
-        moves.clear()
+        if moves:
+            rows = [{"account": account, "amount": amount} for account, amount in moves.items() if amount]
+            moves.clear()
+            self.caught_up += self._execute_many(SQLITE["move_balance"], rows)
 
     def balance(self, account: int) -> int:
         balances = self._memory.balances

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -33,8 +33,19 @@ def executor(connection: dbapi2.Connection) -> Callable[[str, Mapping[str, Any]]
     cursor = connection.cursor()
 
     def execute(sql: str, values: Mapping[str, Any]) -> dbapi2.Cursor:
-        text, names = positional(sql)
-        return cursor.execute(text, [values[name] for name in names])
+        text, in_order = positional(sql)
+        return cursor.execute(text, in_order(values))
+
+    return execute
+
+
+def executor_of_many(connection: dbapi2.Connection) -> Callable[[str, Sequence[Mapping[str, Any]]], int]:
+    """What runs one statement for each of some rows of values; how many rows were changed."""
+    cursor = connection.cursor()
+
+    def execute(sql: str, rows: Sequence[Mapping[str, Any]]) -> int:
+        text, in_order = positional(sql)
+        return int(cursor.executemany(text, [in_order(row) for row in rows]).rowcount)
 
     return execute
 

@@ -47,6 +47,8 @@ from pithead.store.webhooks import WebhooksSql
 
 _STATE: Final = {str(s): s for s in State}
 _ADMISSION: Final = {str(a): a for a in Admission}
+_JOB_FIELDS: Final = Job.__struct_fields__
+_JOB_PLACES: Final = range(len(_JOB_FIELDS))
 _JOB_STATE_AT: Final = Job.__struct_fields__.index("state")
 _JOB_FLAG_AT: Final = Job.__struct_fields__.index("require_result")
 _MINER_MODELS_AT: Final = Miner.__struct_fields__.index("models")
@@ -312,8 +314,7 @@ class SqlTx(LedgerReads, InputsSql, Live, PageReads, WebhooksSql):
     def save_job(self, before: Job, after: Job) -> bool:
         # Only what changed is written: an index over columns that are not named is not touched.
         was, now = astuple(before), astuple(after)
-        moved = compress(zip(Job.__struct_fields__, was, now, strict=True), map(is_not, was, now))
-        values = {name: new for name, old, new in moved if old != new}
+        values = {_JOB_FIELDS[at]: now[at] for at in compress(_JOB_PLACES, map(is_not, was, now)) if was[at] != now[at]}
         if "state" in values:
             values["state"] = str(after.state)
         query = setting(self._queries["save_job"], tuple(values))
