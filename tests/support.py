@@ -87,6 +87,7 @@ class Exchange:
             return
         memory, tx = self.batches.memory, SqliteTx(self.store.writing)
         assert not memory.moves, "no move of a balance outlives its batch"
+        assert not any(memory.later.values()), "nor does a row that is written later"
         for miner in memory.miners.values():
             assert tx.miner_by_id(miner.id) == miner == tx.miner_by_seq(miner.seq)
         for client in memory.clients.values():

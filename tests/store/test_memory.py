@@ -81,6 +81,70 @@ def test_one_that_fails_late_harms_no_other_of_its_batch(remembering: Rememberin
     assert remembering.do(lambda tx: tx.job_by_id("job_late")) is None
 
 
+def test_what_is_written_later_is_there_for_whoever_looks(remembering: Remembering) -> None:
+    client, holder = remembering.do(scenes.client), remembering.do(scenes.miner)
+    job = remembering.do(lambda tx: scenes.job(tx, client))
+
+    def counted(tx: Tx) -> None:
+        tx.count_ended(holder.seq, "completed", wall=2.0, earned=5)
+
+    items = batch(
+        remembering,
+        credit(client.seq, 5),
+        lambda tx: len(tx.statement(client.seq, None, 10)),
+        lambda tx: scenes.lease(tx, job, holder),
+        lambda tx: tx.newest_attempt(job.seq, holder.seq, "lease_of-nobody"),
+        lambda tx: tx.attempts_of_job(job.seq, 10),
+        counted,
+        lambda tx: [miner.completed for miner in tx.miners_page(None, 10, None)],
+    )
+    assert [item.failure for item in items] == [None] * 7
+    assert items[1].outcome == 1
+    assert items[3].outcome is None
+    assert len(items[4].outcome) == 1
+    assert items[6].outcome == [1]
+
+
+def test_rows_that_are_alike_are_written_by_one_statement(remembering: Remembering) -> None:
+    client = remembering.do(scenes.client)
+    asked: list[str] = []
+    remembering.store.writing.set_trace_callback(asked.append)
+    batch(remembering, *[credit(client.seq, n) for n in range(1, 6)])
+    remembering.store.writing.set_trace_callback(None)
+    writes = [sql.split()[0:3] for sql in asked if sql.startswith(("INSERT", "UPDATE"))]
+    assert writes == [["INSERT", "INTO", "transfers"]] * 5 + [["UPDATE", "accounts", "SET"]] * 2
+    assert stored(remembering, client.seq) == 15
+
+
+def test_one_whose_rows_the_database_does_not_take_fails_alone(remembering: Remembering) -> None:
+    """It shows only when they are written, after other operations."""
+    client = remembering.do(scenes.client)
+    nowhere = 9_999_999
+    items = batch(
+        remembering, credit(client.seq, 5), credit(nowhere, 7), lambda tx: len(tx.statement(client.seq, None, 10)),
+        credit(client.seq, 9),
+    )  # fmt: skip
+    assert [type(item.failure) for item in items] == [type(None), dbapi2.IntegrityError, type(None), type(None)]
+    assert items[2].outcome == 1
+    items = batch(remembering, credit(client.seq, 1), credit(nowhere, 7))
+    assert [type(item.failure) for item in items] == [type(None), dbapi2.IntegrityError]
+    assert stored(remembering, client.seq) == 15
+    assert remembering.do(lambda tx: tx.ledger_sum()) == 0
+
+
+def test_a_refusal_is_not_blamed_for_rows_of_others_that_it_wrote(remembering: Remembering) -> None:
+    client = remembering.do(scenes.client)
+    runs: list[str] = []
+
+    def refused(tx: Tx) -> None:
+        runs.append("refused")
+        raise LookupError(str(len(tx.statement(client.seq, None, 10))))
+
+    items = batch(remembering, credit(client.seq, 5), refused)
+    assert str(items[1].failure) == "1"
+    assert runs == ["refused"]
+
+
 def test_a_refusal_that_changed_nothing_does_not_run_the_batch_again(remembering: Remembering) -> None:
     client = remembering.do(scenes.client)
     runs: list[str] = []

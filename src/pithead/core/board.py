@@ -25,7 +25,7 @@ from pithead.core.miners import Miner
 Key = tuple[int, int]
 
 #: How many jobs of one kind are read at a time. It is hungry below a third of that, and cut back from four times that.
-WINDOW: Final = 64
+WINDOW: Final = 256
 #: … where there are so many kinds that this would be more jobs altogether, fewer; but no fewer than that.
 MOST_READ: Final = 100_000
 LEAST: Final = 8

@@ -66,9 +66,12 @@ class Policies:
         limits = self._limits
         if principal.kind == "miner":
             own = principal.requests_per_minute
-            rules = [Rule("requests", principal.id, limits.requests_per_minute if own is None else own, _MINUTE)]
+            limit = limits.requests_per_minute if own is None else own
+            rules = [Rule("requests", principal.id, limit, _MINUTE)] if limit else []
             if method == "POST" and path.endswith(JOB_OPERATIONS):
-                rules.append(job_operations(limits, principal.id, principal.job_operations_per_minute))
+                operations = job_operations(limits, principal.id, principal.job_operations_per_minute)
+                if operations.limit:
+                    rules.append(operations)
             return rules
         if principal.kind == "client" and limits.client_requests_per_minute:
             return (Rule("requests", principal.id, limits.client_requests_per_minute, _MINUTE),)

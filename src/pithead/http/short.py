@@ -82,7 +82,7 @@ class ShortWay:
         rules: Callable[[str, str, Principal], Sequence[Rule]],
         ids: RequestId,
     ) -> None:
-        """`rules`: the limits that a request counts against, by its method, its path and whose it is."""
+        """`rules`: the limits, none of them 0, that a request counts against, by its method, its path and whose it is."""
         self._services = services
         self._counts = counts
         self._rules = rules
@@ -129,7 +129,7 @@ class ShortWay:
             return False
         limited: list[_Header] = []
         rules = self._rules(verb, path, principal)
-        if any(rule.limit for rule in rules):
+        if rules:
             if not isinstance(self._counts, Limiter):
                 return False
             admitted, standings = self._counts.hit(rules)

@@ -12,6 +12,7 @@ from sqlcipher3 import dbapi2
 
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
+from pithead.exchange.promises import Promise
 from pithead.store.memory import Memory, RememberingTx
 from pithead.store.sqlite import executor, executor_of_many
 
@@ -19,10 +20,12 @@ from pithead.store.sqlite import executor, executor_of_many
 class Item:
     """An operation, and what came of it: an outcome, or why not."""
 
-    __slots__ = ("failure", "operation", "outcome")
+    __slots__ = ("failure", "operation", "outcome", "promise")
 
-    def __init__(self, operation: Callable[[Tx], Any]) -> None:
+    def __init__(self, operation: Callable[[Tx], Any], promise: Promise | None = None) -> None:
         self.operation = operation
+        #: Who waits for it.
+        self.promise = promise
         self.outcome: Any = None
         self.failure: BaseException | None = None
 

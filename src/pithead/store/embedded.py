@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Tx
-from pithead.exchange.promises import Promise
 from pithead.exchange.tally import Load
 from pithead.store.sqlite import SqliteStore
 from pithead.store.writer import Writer
@@ -24,15 +23,13 @@ class Embedded:
         self._store = store
         self.writer = Writer(store.writing, on_events)
         self.look = store.peek
+        self.run_into = self.writer.run_into
         file = Path(store.writing.execute("PRAGMA database_list").fetchone()[2])
         #: What is not checked into it yet lies beside it.
         self._files = (file, file.with_name(f"{file.name}-wal"))
 
     def run(self, operation: Callable[[Tx], T]) -> Awaitable[T]:
         return self.writer.run(operation)
-
-    def run_into(self, operation: Callable[[Tx], Any], promise: Promise) -> None:
-        self.writer.run_into(operation, promise)
 
     async def peek(self, read: Callable[[Tx], T]) -> T:
         return self._store.peek(read)

@@ -37,16 +37,6 @@ _SLOW_FROM: Final = 8
 _PROBE_EVERY: Final = 50
 
 
-class _Waiting(Item):
-    """… and who waits for it."""
-
-    __slots__ = ("promise",)
-
-    def __init__(self, operation: Operation, promise: Promise) -> None:
-        super().__init__(operation)
-        self.promise = promise
-
-
 class Writer:
     """Runs operations on one connection, in durable batches. Lives on one event loop."""
 
@@ -56,7 +46,7 @@ class Writer:
         connection.execute("PRAGMA busy_timeout = 0")
         self._on_events = on_events
         self._batches = Batches(connection)
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[Item] = deque()
         self._loop = asyncio.get_running_loop()
         self._disk = ThreadPoolExecutor(1, "pithead-commit")
         #: Whether a turn is scheduled or a commit is on its way.
@@ -83,7 +73,7 @@ class Writer:
         if self._closing:
             promise.set_exception(StoreError("the coordinator is stopping"))
             return
-        self._queue.append(_Waiting(operation, promise))
+        self._queue.append(Item(operation, promise))
         if not self._busy:
             self._busy = True
             # Not at once: whatever else arrived in this turn of the loop shares the commit.
@@ -127,7 +117,7 @@ class Writer:
         self._slow_commits = min(self._slow_commits + 1, 2 * _SLOW_FROM) if slow else max(self._slow_commits - 1, 0)
         self._finish(batch, events, failure)
 
-    def _taken(self) -> list[_Waiting]:
+    def _taken(self) -> list[Item]:
         queue = self._queue
         return [queue.popleft() for _ in range(min(len(queue), MAX_BATCH))]
 
@@ -136,7 +126,7 @@ class Writer:
         """How many operations wait for their turn."""
         return len(self._queue)
 
-    def _finish(self, batch: list[_Waiting], events: list[Event], error: BaseException | None) -> None:
+    def _finish(self, batch: list[Item], events: list[Event], error: BaseException | None) -> None:
         """Answer a batch: all of it is durable, or with `error` nothing of it happened."""
         try:
             if error is None:
@@ -157,10 +147,10 @@ class Writer:
             # Whatever else went wrong, which the event loop logs: nobody waits for ever, and the next batch has its turn.
             self._answer(batch)
 
-    def _answer(self, batch: list[_Waiting]) -> None:
+    def _answer(self, batch: list[Item]) -> None:
         for waiting in batch:
             promise = waiting.promise
-            if promise.done():
+            if promise is None or promise.done():
                 continue
             if waiting.failure is not None:
                 promise.set_exception(waiting.failure)
