@@ -12,6 +12,7 @@ from tests.support import Exchange, TestSigner
 from pithead.core.receipts import Receipt
 from pithead.exchange.dispatch import Outcome
 from pithead.exchange.ports import Ticket
+from pithead.store import signing
 from pithead.store.signing import MOST
 
 ONE = Receipt(
@@ -100,11 +101,35 @@ def completed(exchange: Exchange) -> tuple[Outcome, Callable[[], Outcome]]:
     return exchange.complete(miner, job), lambda: exchange.complete(miner, job)
 
 
-def test_a_repeat_is_signed_alone_from_what_is_stored(exchange: Exchange) -> None:
+def test_a_repeat_is_signed_as_the_first_time(exchange: Exchange) -> None:
+    first, repeat = completed(exchange)
+    second, _ = completed(exchange)
+    signed = exchange.signer.check(first.receipt, first.ticket)
+    assert signed.proof is not None
+    assert exchange.signer.check(second.receipt, second.ticket).proof is not None
+    again = repeat()
+    assert (again.receipt, again.ticket.signed()) == (first.receipt, signed)
+    exchange.close()
+
+
+def test_only_the_latest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signing, "REMEMBERED", 2)
+    signer = TestSigner()
+    tickets = [signer.enlist(numbered(number)) for number in range(3)]
+    again = [signer.again(numbered(number)) for number in range(3)]
+    assert again[1:] == tickets[1:]
+    assert signer.check(numbered(0), again[0]).proof is None
+    # What was undone and then done otherwise is not taken for the same.
+    other = replace(numbered(2), completed_at=1.0)
+    assert signer.check(other, signer.again(other)).proof is None
+
+
+def test_a_late_repeat_is_signed_alone_from_what_is_stored(exchange: Exchange) -> None:
     first, repeat = completed(exchange)
     second, _ = completed(exchange)
     assert exchange.signer.check(first.receipt, first.ticket).proof is not None
     assert exchange.signer.check(second.receipt, second.ticket).proof is not None
+    exchange.signer._lately.clear()
     for _ in range(2):
         again = repeat()
         assert again.receipt == first.receipt

@@ -292,18 +292,16 @@ def _under_lease(tx: Tx, miner_id: str, job_id: str, token: str | None) -> tuple
 
 
 def _repeat(tx: Tx, signer: Signer, miner: Miner, job: Job, mine: Attempt, result_hash: str) -> Outcome:
-    """The answer to a completion that was taken before: the same receipt, signed alone, and with the key that there is now."""
+    """The answer to a completion that was taken before: the same receipt. Its signature may be another one, if that was long ago."""
     settlement = tx.settlement(job.seq, mine.number)
     if settlement is None:
         raise JobFinished(f"your attempt at job {job.id} was {mine.outcome}")
     if result_hash.lower() != (job.result_hash or "").lower():
         raise HashMismatch(f"job {job.id} was completed with {job.result_hash}")
     receipt = _receipt(job, miner, mine, settlement.earned, settlement.receipt_id)
-    if settlement.signature:  # Of a version that stored them.
-        signed = Signed(settlement.key_id, settlement.signature)
-    else:
-        signed = Signed(signer.key_id, signer.sign(receipt))
-    return Outcome(job, receipt, signed)
+    # An earlier version stored signatures.
+    stored = Signed(settlement.key_id, settlement.signature) if settlement.signature else None
+    return Outcome(job, receipt, stored or signer.again(receipt))
 
 
 def _receipt(job: Job, miner: Miner, mine: Attempt, earned: int, receipt_id: str | None = None) -> Receipt:

@@ -260,6 +260,9 @@ class Signer(Protocol):
     def enlist(self, receipt: Receipt) -> Ticket:
         """Let it be signed with those that are enlisted before the first of them is asked for. From any thread."""
 
+    def again(self, receipt: Receipt) -> Ticket:
+        """As it was signed before, where that was lately; else alone. From any thread."""
+
 
 class Tx(InputsTx, WebhooksTx, Protocol):
     """One transaction."""

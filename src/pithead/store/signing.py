@@ -24,6 +24,8 @@ SEALED: Final = "signing.sealed"
 
 #: So many are signed together at the most. Where operations are undone, or commits fail, nobody asks for what was enlisted.
 MOST: Final = 1024
+#: So many of the latest receipts can be had again as they were signed: who lost an answer asks again soon.
+REMEMBERED: Final = 10_000
 
 
 class ReceiptSigner:
@@ -33,6 +35,7 @@ class ReceiptSigner:
         self._folder = folder
         self._lock = threading.Lock()
         self._open = _Together()
+        self._lately: dict[str, _Place] = {}
         self._key: Ed25519PrivateKey
         self.key_id: str
         self.public_key: bytes
@@ -77,7 +80,18 @@ class ReceiptSigner:
                 together, place = _Together(), 0
                 self._open = together
             together.receipts.append(receipt)
-        return _Place(self, together, place)
+            ticket = self._lately[receipt.receipt_id] = _Place(self, together, place)
+            if len(self._lately) > REMEMBERED:
+                del self._lately[next(iter(self._lately))]
+        return ticket
+
+    def again(self, receipt: Receipt) -> Ticket:
+        with self._lock:
+            ticket = self._lately.get(receipt.receipt_id)
+        # One that was enlisted and undone may be remembered, and say something else than what was done in the end.
+        if ticket is not None and ticket.receipt == receipt:
+            return ticket
+        return Signed(self.key_id, self.sign(receipt))
 
     def signed(self, together: "_Together", place: int) -> Signed:
         """The signature of the one in this place; the first that is asked for signs all that were enlisted with it.
@@ -117,6 +131,11 @@ class _Place:
         self._signer = signer
         self._together = together
         self._place = place
+
+    @property
+    def receipt(self) -> Receipt:
+        """What it is for."""
+        return self._together.receipts[self._place]
 
     def signed(self) -> Signed:
         return self._signer.signed(self._together, self._place)
