@@ -197,7 +197,7 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 def scanned(steps: list[str]) -> list[str]:
     """The steps that go through a table from its beginning; through the rows of a part of the query is no harm."""
-    parts = {step.removeprefix("CO-ROUTINE ") for step in steps if step.startswith("CO-ROUTINE ")} | {"CONSTANT"}
+    parts = {step.split()[1] for step in steps if step.startswith(("CO-ROUTINE ", "MATERIALIZE "))} | {"CONSTANT"}
     return [step for step in steps if step.startswith("SCAN ") and step.split()[1] not in parts]
 
 

@@ -46,6 +46,7 @@ DELETE FROM jobs WHERE seq = :job
 SELECT seq, id, client, model, price, state, miner, created_at, finished_at FROM archive WHERE id = :id
 
 -- name: forget_answers
--- Some answers that are older than that.
-DELETE FROM idempotency WHERE (owner, key_hash) IN (
-    SELECT owner, key_hash FROM idempotency WHERE at < :before ORDER BY at LIMIT :limit {TAKE})
+-- Some answers that are older than that. Chosen first, and once: within the condition PostgreSQL may choose anew for each row,
+-- passing over those that it has just deleted, and so delete more than the limit.
+WITH old AS MATERIALIZED (SELECT owner, key_hash FROM idempotency WHERE at < :before ORDER BY at LIMIT :limit {TAKE})
+DELETE FROM idempotency WHERE (owner, key_hash) IN (SELECT owner, key_hash FROM old)
