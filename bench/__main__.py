@@ -48,7 +48,7 @@ def main(
 ) -> None:
     """What a coordinator carries on one core, beside references measured in the same run.
 
-    A whole run is kept in bench/results (latest.json, latest.md, latest.svg). Afterwards the databases are checked: each
+    A whole run is kept in bench/results (latest.json, latest.md, latest.svg; with --full full.json and so on). Afterwards the databases are checked: each
     completed job paid exactly once, all accounts together 0.
     """
     whole = not (quick or only or against)
@@ -86,9 +86,10 @@ def main(
 
 def _keep(outcome: Outcome) -> None:
     content = msgspec.json.format(msgspec.json.encode(report.flat(outcome)))
-    (RESULTS / "latest.json").write_bytes(content + b"\n")
-    (RESULTS / "latest.md").write_text(report.markdown(outcome), encoding="utf-8")
-    (RESULTS / "latest.svg").write_text(report.picture(outcome), encoding="utf-8")
+    name = report.name_of(outcome)
+    (RESULTS / f"{name}.json").write_bytes(content + b"\n")
+    (RESULTS / f"{name}.md").write_text(report.markdown(outcome), encoding="utf-8")
+    (RESULTS / f"{name}.svg").write_text(report.picture(outcome), encoding="utf-8")
 
 
 if __name__ == "__main__":

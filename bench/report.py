@@ -255,14 +255,20 @@ def flat(outcome: Outcome) -> dict[str, object]:
     return result
 
 
+def name_of(outcome: Outcome) -> str:
+    """What its files are called."""
+    return "full" if outcome.plan.growth else "latest"
+
+
 def markdown(outcome: Outcome) -> str:
     """The same as `show`, for the repository."""
+    command = "make bench-full" if outcome.plan.growth else "make bench"
     lines = [
-        "# The latest run of `make bench`",
+        f"# The latest run of `{command}`",
         "",
         "What is measured, and how, is in [docs/benchmark.md](../../docs/benchmark.md).",
         "",
-        "![Requests a second of each contender, as a share of reference A.](latest.svg)",
+        f"![Requests a second of each contender, as a share of reference A.]({name_of(outcome)}.svg)",
         "",
         "| " + " | ".join(_COLUMNS) + " |",
         "| --- | --- |" + " ---: |" * (len(_COLUMNS) - 2),
