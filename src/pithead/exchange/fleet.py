@@ -18,8 +18,8 @@ T = TypeVar("T")
 FRESH_FOR: Final = 2.0
 #: Seconds for which it is good enough to tell that nothing is.
 GOOD_FOR: Final = 600.0
-#: So many miners are counted again for each second since they were counted: to count a large fleet keeps a core from its work
-#: for a while, and in such a fleet something changes all the time.
+#: Of a fleet that has more than so many, so many are counted again for each second since they were counted: to count a large
+#: fleet keeps a core from its work for a while, and in such a fleet something changes all the time.
 PACE: Final = 10_000
 #: Kinds that are known to find a miner; beyond so many all are forgotten.
 _MOST: Final = 20_000
@@ -75,7 +75,7 @@ class Fleet:
         return words
 
     def _may_count(self, now: float) -> bool:
-        return (now - self._read_at) * PACE >= self._miners
+        return self._miners <= PACE or (now - self._read_at) * PACE >= self._miners
 
     def _count(self, tx: Tx, now: float) -> Census:
         self._changed = self._asked = False
