@@ -268,9 +268,8 @@ class Coordinator:
 
         To be awaited where it has to be looked up first.
         """
-        hashed = digest(key)
-        found = self._keys.find(hashed) if self._database.hears() else None
-        return self._look_up(hashed) if found is None else valid(found, hashed, self._clock())
+        found = self.known_principal(key)
+        return self._look_up(digest(key)) if found is None and self._database.look is None else found
 
     def known_principal(self, key: str) -> Principal | None:
         """Whose key this is, where that is known or can be looked up at once."""
@@ -340,9 +339,6 @@ class Coordinator:
 
     async def beat(self, miner_id: str, names: Sequence[str], telemetry: bytes | None) -> Beat:
         """The miner is there: renew the leases of the jobs it names, or of all where it names none. Raises `NotFound`."""
-        # Where other coordinators judge leases too, what is heard must be where they see it before it is answered.
-        if not self._shared:
-            await self.known(miner_id, self._clock())
         beat = self.beat_now(miner_id, names, telemetry)
         if beat is None:
             beat = await self.run(lambda tx, now: miners.heartbeat(tx, now, self.rules, miner_id, names, telemetry))
@@ -354,25 +350,23 @@ class Coordinator:
         return None if self._known_now(miner_id, now) is None else self.presence.beat(now, miner_id, names, telemetry)
 
     def _known_now(self, miner_id: str, now: float) -> Known | None:
-        """How the miner stands, where that is known or can be read at once. Raises `NotFound`."""
-        if self._shared:
+        """How the miner stands, where that is known or can be read at once. Raises `NotFound`.
+
+        Where other coordinators judge leases too it is not known: what is heard must be where they see it before it is answered.
+        """
+        look = self._database.look
+        if look is None:
             return None
         known = self.presence.known(miner_id, now)
-        if known is None and (look := self._database.look) is not None:
+        if known is None:
             known = look(lambda tx: presence.read(tx, now, miner_id))
             self.presence.keep(known, self.presence.changes)
         return known
 
     async def known(self, miner_id: str, now: float) -> Known:
         """How the miner stands: from memory where that is fresh. Raises `NotFound`."""
-        if self._shared:
-            return await self.peek(lambda tx: presence.read(tx, now, miner_id))
-        known = self.presence.known(miner_id, now)
-        if known is None:
-            since = self.presence.changes
-            known = await self.peek(lambda tx: presence.read(tx, now, miner_id))
-            self.presence.keep(known, since)
-        return known
+        known = self._known_now(miner_id, now)
+        return await self.peek(lambda tx: presence.read(tx, now, miner_id)) if known is None else known
 
     async def write_down(self, *, everything: bool = False) -> None:
         """Make durable what was heard of miners and is due, or all of it."""

@@ -331,7 +331,8 @@ async def perform(
 ) -> Any:
     """Carry out a call of the API for somebody within this process, with all that the API checks.
 
-    `receive` gives the body of a call that takes bytes as they come, `length` of them. Gives its response as the wire's shape, or an ASGI application that sends it. Raises `HttpProblem`.
+    `receive` gives the body of a call that takes bytes as they come, `length` of them. Gives its response as the wire's shape,
+    or an ASGI application that sends it. Raises `HttpProblem`.
     """
     endpoint = _BY_NAME[name]
     where = endpoint.path.format_map(path)

@@ -126,6 +126,12 @@ class Connection(HttpToolsProtocol):
             transport.close()
         self.on_response_complete()
 
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what an answer of the short way has to wait for."""
+        task = self.loop.create_task(work)
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
     # -- idle connections
 
     def on_response_complete(self) -> None:
@@ -159,12 +165,6 @@ class Connection(HttpToolsProtocol):
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         super().connection_lost(exc)
-
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what an answer of the short way has to wait for."""
-        task = self.loop.create_task(work)
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
 
 
 def connections(through: Door) -> type[Connection]:

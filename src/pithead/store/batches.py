@@ -2,7 +2,8 @@
 
 A savepoint for each costs as much as a statement or two – and one around all of them that the database keeps a copy of every
 page – and few fail after they have changed something: a refusal comes before. So they run without, and where one does fail
-so late the transaction is begun anew, and the whole batch run again with a savepoint each. An operation may therefore run more than once, as it may on PostgreSQL: what it changes is the transaction's.
+so late the transaction is begun anew, and the whole batch run again with a savepoint each. An operation may therefore run more
+than once, as it may on PostgreSQL: what it changes is the transaction's.
 """
 
 from collections.abc import Callable, Sequence

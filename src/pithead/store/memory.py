@@ -35,8 +35,8 @@ MOST_INPUTS: Final = 32 * 1024 * 1024
 
 #: Every query that changes a row of a kind that is remembered. `RememberingTx` does each of them here too, or forgets.
 MIRRORED: Final = frozenset({
-    "add_attempt", "add_client", "add_input", "add_job", "add_miner", "add_needs", "beat", "count_ended", "end_attempt", "extend_leases",
-    "extend_miners", "heard", "mark_offline", "move_balance", "new_account", "rename_blob", "rename_part", "renew_all",
+    "add_attempt", "add_client", "add_input", "add_job", "add_miner", "add_needs", "beat", "count_ended", "end_attempt",
+    "extend_leases", "extend_miners", "heard", "mark_offline", "move_balance", "new_account", "rename_blob", "rename_part", "renew_all",
     "renew_one", "save_job", "save_miner", "set_credit_line", "set_part", "set_upload", "settle",
 })  # fmt: skip
 #: … and those that only change what is never remembered: jobs that are finished, and their attempts.
