@@ -48,8 +48,8 @@ def main(
 ) -> None:
     """What a coordinator carries on one core, beside references measured in the same run.
 
-    A whole run is kept in bench/results (latest.json, latest.md, latest.svg; with --full full.json and so on). Afterwards the databases are checked: each
-    completed job paid exactly once, all accounts together 0.
+    A whole run is kept in bench/results (latest.json, latest.md, latest.svg; with --full full.json and so on). Afterwards the
+    databases are checked: each completed job paid exactly once, all accounts together 0.
     """
     whole = not (quick or only or against)
     contenders = ALL if not against else tuple(one for one in ALL if one == REFERENCE or one in against)

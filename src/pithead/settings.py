@@ -260,15 +260,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     log_requests: Annotated[
         bool,
         _about(
-            "Whether each request is logged when it was answered: who, what, how it went and how long it took. It costs about "
-            "as much again as the busiest calls."
+            "Whether each request is logged when it was answered: who, what, how it went and how long it took. The busiest calls "
+            "cost more with it."
         ),
     ] = False
     tracing: Annotated[
         bool,
         _about(
             "Whether traces are made with OpenTelemetry, which needs the extra `otel`. Where they are sent to is said by its own "
-            "variables (`OTEL_EXPORTER_OTLP_ENDPOINT` and the like). It costs about as much again as the busiest calls."
+            "variables (`OTEL_EXPORTER_OTLP_ENDPOINT` and the like). The busiest calls cost more with them."
         ),
     ] = False
     enrollment: Annotated[
