@@ -1,7 +1,7 @@
 """What the writer remembers: a late failure, somebody else's change, and that nothing changes rows behind its back."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -107,12 +107,20 @@ def test_what_is_written_later_is_there_for_whoever_looks(remembering: Rememberi
 
 def test_rows_that_are_alike_are_written_by_one_statement(remembering: Remembering) -> None:
     client = remembering.do(scenes.client)
-    asked: list[str] = []
-    remembering.store.writing.set_trace_callback(asked.append)
+    at_once, one_by_one = remembering.batches._execute_many, remembering.batches._execute
+    statements: list[tuple[str, int]] = []
+
+    def many(sql: str, rows: Sequence[Mapping[str, Any]]) -> int:
+        statements.append((sql.split()[2 if sql.startswith("INSERT") else 1], len(rows)))
+        return at_once(sql, rows)
+
+    def one(sql: str, values: Mapping[str, Any]) -> Any:
+        statements.append((sql, 1))
+        return one_by_one(sql, values)
+
+    remembering.batches._execute_many, remembering.batches._execute = many, one
     batch(remembering, *[credit(client.seq, n) for n in range(1, 6)])
-    remembering.store.writing.set_trace_callback(None)
-    writes = [sql.split()[0:3] for sql in asked if sql.startswith(("INSERT", "UPDATE"))]
-    assert writes == [["INSERT", "INTO", "transfers"]] * 5 + [["UPDATE", "accounts", "SET"]] * 2
+    assert statements == [("transfers", 5), ("accounts", 2)]
     assert stored(remembering, client.seq) == 15
 
 

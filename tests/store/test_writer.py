@@ -25,11 +25,16 @@ class Disk:
         self._connection = connection
         #: Called in place of nothing before each COMMIT; may take its time, or raise.
         self.before_commit: Callable[[], None] = lambda: None
+        #: … and after each ROLLBACK.
+        self.after_rollback: Callable[[], object] = lambda: None
 
     def execute(self, sql: str, *values: Any) -> Any:
         if sql == "COMMIT":
             self.before_commit()
-        return self._connection.execute(sql, *values)
+        done = self._connection.execute(sql, *values)
+        if sql == "ROLLBACK":
+            self.after_rollback()
+        return done
 
     def cursor(self) -> Any:
         return self._connection.cursor()
@@ -117,6 +122,22 @@ async def test_one_that_fails_harms_no_other(scene: Scene) -> None:
     assert [await first, await last] == ["first", "last"]
     assert scene.noted == names(scene.events) == ["first", "last"]
     assert scene.writer.commits == 1
+
+
+async def test_where_another_process_writes_before_a_batch_is_run_again_nothing_happened(scene: Scene) -> None:
+    """One failed late, so the transaction is begun anew; between the two somebody else begins one."""
+    other = scene.store.connect()
+    scene.disk.after_rollback = lambda: other.execute("BEGIN IMMEDIATE")
+    answers = await asyncio.gather(
+        scene.note("one"), scene.break_off("two"), scene.note("three"), return_exceptions=True
+    )
+    assert [type(answer) for answer in answers] == [StoreError] * 3
+    assert all("locked" in str(answer) for answer in answers)
+    assert (scene.events, scene.noted) == ([], [])
+    scene.disk.after_rollback = lambda: None
+    other.execute("ROLLBACK")
+    other.close()
+    assert await scene.note("four") == "four"
 
 
 async def test_nobody_is_answered_and_nothing_takes_effect_before_the_commit(scene: Scene) -> None:
