@@ -45,16 +45,15 @@ def processes_of(folder: Path) -> dict[str, int]:
     return found
 
 
-def test_every_prompt_is_answered_and_the_money_adds_up(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*DEMO, "--prompts", "4", "--json"],
-        env=environment(tmp_path),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command in the folder, to its end."""
+    return subprocess.run(
+        command, env=environment(folder), cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
+
+
+def test_every_prompt_is_answered_and_the_money_adds_up(tmp_path: Path) -> None:
+    done = run(tmp_path, *DEMO, "--prompts", "4", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout, parse_float=Decimal)
     assert [job["status"] for job in report["jobs"]] == ["completed"] * 4
@@ -103,15 +102,7 @@ def test_kept_it_stays_goes_on_and_ends_with_its_children(tmp_path: Path) -> Non
         export, *commands = re.findall(r"^  (.*(?:\\\n.*)?)$", said.partition("All of it stays")[2], re.MULTILINE)
         # All but the last, which would start it again.
         for command in commands[:-1]:
-            done = subprocess.run(
-                ["bash", "-e", "-c", f"{export}\n{command}"],
-                env=environment(tmp_path),
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
+            done = run(tmp_path, "bash", "-e", "-c", f"{export}\n{command}")
             assert (done.returncode, bool(done.stdout)) == (0, True), (command, done.stderr)
         demo.send_signal(signal.SIGINT)
         assert demo.wait(PATIENCE) == 130

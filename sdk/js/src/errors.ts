@@ -1,10 +1,10 @@
 /** What can go wrong, as errors one can tell apart with `instanceof`. */
 
-import type { components } from "./api.js";
+import type { Schemas } from "./schemas.js";
 
-export type Job = components["schemas"]["JobView"];
-export type Problem = components["schemas"]["Problem"];
-export type Fault = components["schemas"]["Fault"];
+export type Job = Schemas["JobView"];
+export type Problem = Schemas["Problem"];
+export type Fault = Schemas["Fault"];
 
 /** The parent of them all. */
 export class PitheadError extends Error {

@@ -1,12 +1,11 @@
 /** Input files: up by their hash, gone on with where it broke off; listed, fetched and deleted. */
 
-import type { components } from "./api.js";
 import { digestOf } from "./crypto.js";
 import { BadAnswer, Corrupted, PitheadError, errorOf } from "./errors.js";
 import { answered, get, paged, request, signalled, type Line } from "./line.js";
+import type { Schemas } from "./schemas.js";
 import { OVERLOADED, once, persist, type Attempt } from "./transport.js";
 
-type Schemas = components["schemas"];
 /** A file of the account. */
 export type FileView = Schemas["FileView"];
 /** How far the upload of a file is. */

@@ -6,12 +6,13 @@
 
 import createClient, { type Client } from "openapi-fetch";
 
-import type { components, paths } from "./api.js";
+import type { paths } from "./api.js";
 import { base64, sha256, uuid } from "./crypto.js";
 import { Corrupted, JobFailed, WaitTimeout, type Job } from "./errors.js";
 import { Files, type JobFiles } from "./files.js";
 import { follow, type EventsOptions } from "./follow.js";
 import { answered, get, paged, signalled, type Line } from "./line.js";
+import type { Schemas } from "./schemas.js";
 import { patient, sleep, type Patience } from "./transport.js";
 import { Webhooks } from "./webhooks.js";
 
@@ -22,7 +23,6 @@ export { answered } from "./line.js";
 export * from "./webhooks.js";
 export type { components, operations, paths } from "./api.js";
 
-type Schemas = components["schemas"];
 export type JobRequest = Schemas["SubmitJob"];
 export type Submitted = Schemas["Submitted"];
 export type Account = Schemas["ClientView"];

@@ -1,11 +1,10 @@
 /** Webhooks: where to be told of what happens, and whether what one is told is true. */
 
-import type { components } from "./api.js";
 import { subtle, unbase64, uuid } from "./crypto.js";
 import { PitheadError } from "./errors.js";
 import { answered, paged, signalled, type Line } from "./line.js";
+import type { Schemas } from "./schemas.js";
 
-type Schemas = components["schemas"];
 export type Webhook = Schemas["WebhookView"];
 /** A webhook with its secret, which is shown this once. */
 export type WebhookCreated = Schemas["WebhookCreated"];
