@@ -141,6 +141,6 @@ class OverQuota(Conflict):
 
 
 class MinerNotActive(Conflict):
-    """The miner is not active."""
+    """The miner can take no job now."""
 
     slug = "miner-not-active"
