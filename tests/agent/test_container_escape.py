@@ -179,6 +179,19 @@ async def test_one_that_is_cancelled_leaves_nothing_whenever_that_is(busybox: st
     assert with_mark(mark) == []
 
 
+async def test_one_that_is_cancelled_while_it_begins_leaves_no_monitor(busybox: str) -> None:
+    """Podman's own process beside a container, which names it, ends with it: also where it has only just been begun."""
+    for moment in range(24):
+        task = asyncio.create_task(run(shell(busybox, "sleep 100")))
+        await asyncio.wait([task], timeout=0.04 + moment * 0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    async with asyncio.timeout(20):
+        while with_mark(f"pithead-job-{os.getpid()}-"):  # noqa: ASYNC110 (of other processes)
+            await asyncio.sleep(0.05)
+
+
 async def test_what_a_killed_agent_left_is_removed_by_the_next_and_what_runs_is_not(busybox: str) -> None:
     program = (
         "import asyncio; from tests.agent import test_container_escape as t;"

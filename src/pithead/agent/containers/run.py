@@ -181,7 +181,11 @@ class _Run:
         finally:
             over.cancel()
             if process.returncode is None:
-                # Only the one that looks on: the container is ended by its removal.
+                # First the container, and with that who looks on ends by itself. Were that one killed while it begins the
+                # container, Podman's monitor would wait for it, and be left behind.
+                await self._containers.ask(engine.remove(self._name))
+                await asyncio.wait([ended], timeout=_PATIENCE)
+            if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
             await asyncio.wait([ended, output, complaint])
