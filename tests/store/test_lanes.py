@@ -19,6 +19,7 @@ from pithead.store.clock import DatabaseClock
 from pithead.store.errors import OutcomeUnknown, StoreError
 from pithead.store.lanes import Lanes
 from pithead.store.migrate import migrate_postgres
+from pithead.store.postgres import PostgresTx
 
 
 class Bench:
@@ -99,6 +100,50 @@ async def test_one_that_fails_harms_no_other(bench: Bench) -> None:
     assert [isinstance(outcome, Conflict) for outcome in done] == [n % 3 == 1 for n in range(90)]
     assert (bench.count("good"), bench.count("refused")) == (60, 0)
     assert bench.lanes.commits < 90, "they were committed together"
+
+
+async def test_one_that_fails_takes_no_prepared_statement_from_those_after_it(single: Bench) -> None:
+    """Psycopg has all of them forgotten where it sees that something was rolled back."""
+    runs = 0
+
+    def refused(tx: Tx) -> None:
+        tx.audit(0.0, "test", "refused", "x")
+        raise Conflict("no")
+
+    def looks(tx: Tx) -> None:
+        nonlocal runs
+        runs += 1
+        tx.meta("x")
+        tx.audit(0.0, "test", "looks", "x")
+        tx.set_meta("x", 1)
+        tx.balance(1)
+
+    for _ in range(3):
+        done = await asyncio.gather(
+            *(single.lanes.run(refused if n % 4 == 1 else looks) for n in range(40)), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in done] == [Conflict if n % 4 == 1 else type(None) for n in range(40)]
+    assert (single.count("looks"), runs) == (90, 90), "no batch was begun anew"
+
+
+async def test_a_connection_that_lost_what_was_prepared_on_it_is_left(single: Bench) -> None:
+    """As where a pooler in between gives the server's session to somebody else."""
+    forgot = False
+
+    def forget(tx: Tx) -> str:
+        nonlocal forgot
+        tx.meta("x")
+        if not forgot:
+            forgot = True
+            assert isinstance(tx, PostgresTx)
+            # In its own session, and so that the client does not see it.
+            tx._execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$", {})
+            tx.meta("x")
+        return "done"
+
+    assert await single.lanes.run(forget) == "done"
+    assert await single.lanes.run(note("after")) == "after"
+    assert single.count("after") == 1
 
 
 @pytest.mark.parametrize("cut", ["before", "after"])

@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import psycopg
 from psycopg import errors
+from psycopg.pq import ExecStatus
 
 from pithead.core.errors import Fault, Invalid
 from pithead.exchange.events import Event
@@ -63,8 +64,14 @@ _LAST: Final = "SET LOCAL lock_timeout = '10s'"
 _HELD: Final = (errors.LockNotAvailable, errors.DeadlockDetected)
 #: Somebody else was there first: the operation is run again, on what they left.
 _RACED: Final = (errors.SerializationFailure, errors.UniqueViolation)
-#: The server cannot be written to for now; another one may be where it was.
-_ELSEWHERE: Final = (errors.ReadOnlySqlTransaction, errors.AdminShutdown, errors.CannotConnectNow)
+#: The connection is of no more use: the server cannot be written to for now, and another may be where it was; or what was
+#: prepared on it is gone, as a pooler in between may bring about.
+_UNFIT: Final = (
+    errors.ReadOnlySqlTransaction,
+    errors.AdminShutdown,
+    errors.CannotConnectNow,
+    errors.InvalidSqlStatementName,
+)
 
 
 class _Waiting:
@@ -317,18 +324,16 @@ class _Lane(threading.Thread):
             except _HELD:
                 # By its own name: if it was an earlier operation's write that met a lock, this savepoint was never made.
                 _recover(pipeline)
-                execute(f"ROLLBACK TO {savepoint}", prepare=False)
-                if pipeline is not None:
-                    pipeline.sync()
+                _roll_back(connection, savepoint, pipeline)
                 if ran.done:
                     # Others wait for what was done: it is committed at once, and the rest comes after it.
                     ran.busy.extend(batch[number:])
                     break
                 ran.stuck.append(waiting)
             except psycopg.Error as error:
-                if pipeline is not None or connection.closed or isinstance(error, _ELSEWHERE):
+                if pipeline is not None or connection.closed or isinstance(error, _UNFIT):
                     raise
-                execute(f"ROLLBACK TO {savepoint}", prepare=False)
+                _roll_back(connection, savepoint, pipeline)
                 waiting.tries += 1
                 if isinstance(error, _RACED) and waiting.tries <= _MOST_TRIES:
                     ran.stuck.append(waiting)
@@ -336,7 +341,7 @@ class _Lane(threading.Thread):
                     waiting.failure = _refusal(error)
                     ran.done.append(waiting)
             except Exception as error:
-                execute(f"ROLLBACK TO {savepoint}", prepare=False)
+                _roll_back(connection, savepoint, pipeline)
                 waiting.failure = error
                 ran.done.append(waiting)
             else:
@@ -383,7 +388,7 @@ class _Lane(threading.Thread):
     def _undone(self, error: BaseException) -> bool:
         """Roll back; whether the connection is good for more."""
         connection = self._connection
-        if connection is None or connection.closed or isinstance(error, _ELSEWHERE):
+        if connection is None or connection.closed or isinstance(error, _UNFIT):
             return False
         try:
             connection.execute("ROLLBACK", prepare=False)
@@ -408,6 +413,22 @@ class _Lane(threading.Thread):
         except psycopg.Error:
             _log.debug("the writer's row stays for others to remove", exc_info=True)
         self._drop()
+
+
+def _roll_back(connection: psycopg.Connection, savepoint: str, pipeline: psycopg.Pipeline | None) -> None:
+    """Undo what was done since the savepoint.
+
+    What is prepared stays prepared. Psycopg has the server forget all of it as soon as it sees that something was rolled
+    back, in case tables were made in between; nothing here makes any. So it does not get to see it; but in a pipeline
+    it must, and then before anything else is prepared, which it would send ahead of the order to forget.
+    """
+    if pipeline is not None:
+        connection.execute(f"ROLLBACK TO {savepoint}", prepare=False)
+        pipeline.sync()
+        return
+    result = connection.pgconn.exec_(f"ROLLBACK TO {savepoint}".encode())
+    if result.status != ExecStatus.COMMAND_OK:
+        raise errors.error_from_result(result)
 
 
 def _recover(pipeline: psycopg.Pipeline | None) -> None:
