@@ -1,7 +1,8 @@
 """What the exchange costs as it grows: the queue, its kinds, the miners, and the history behind it.
 
 The cost is processor time of the server for each request of a job cycle (submit, available, accept, complete), so that it
-says something of the server alone; each figure is a ratio to the smallest exchange, measured in the same run.
+says something of the server alone; each figure is a ratio to the smallest exchange, which runs beside it and is measured by
+turns with it: a machine is not equally fast from one minute to the next.
 """
 
 import shutil
@@ -18,7 +19,7 @@ from bench import fleet
 from bench.bulk import NoRoomError
 from bench.contenders import Contender
 from bench.fill import FILE, fill, finish, multiply
-from bench.fleet import Kind
+from bench.fleet import Fleet, Kind
 from bench.load import Stop, drive
 from bench.measures import MEASURES, Target
 from bench.progress import Say
@@ -26,8 +27,8 @@ from bench.scenarios import quantile
 from bench.servers import coordinator, cpu_seconds
 
 _CONNECTIONS: Final = 64
-#: Of so many windows of so many seconds the median counts.
-_WINDOWS: Final = 3
+#: Of so many windows of so many seconds, each beside one of the smallest exchange, the median counts.
+_WINDOWS: Final = 4
 _SECONDS: Final = 2.0
 
 
@@ -59,8 +60,8 @@ class Grown(msgspec.Struct, frozen=True):
     """What an exchange of that size costs."""
 
     size: Size
-    #: Processor time of the server for each request, in microseconds.
-    cost: float
+    #: Processor time of the server for each request, in microseconds: its own, and that of the smallest exchange just before.
+    windows: list[tuple[float, float]]
     p99: float
     #: Seconds until it listened, and bytes that it then had.
     started_in: float
@@ -68,6 +69,21 @@ class Grown(msgspec.Struct, frozen=True):
     #: Seconds in which the database was made, until it was on the disk, and its bytes.
     filled_in: float
     written: int
+
+    @property
+    def cost(self) -> float:
+        """Microseconds for each request."""
+        return statistics.median(cost for cost, _ in self.windows)
+
+    @property
+    def smallest(self) -> float:
+        """The same of the smallest exchange."""
+        return statistics.median(cost for _, cost in self.windows)
+
+    @property
+    def ratio(self) -> float:
+        """What it costs, of what the smallest exchange costs at the same time."""
+        return statistics.median(cost / smallest for cost, smallest in self.windows)
 
 
 class LeftOut(msgspec.Struct, frozen=True):
@@ -77,8 +93,10 @@ class LeftOut(msgspec.Struct, frozen=True):
     why: str
 
 
+#: What the others are compared with; with itself too, which says how much a ratio is worth.
+SMALLEST: Final = Size()
 SIZES: Final = (
-    Size(),
+    SMALLEST,
     *(
         Size(jobs=jobs, kinds=kinds)
         for jobs in (1000, 100_000, 10_000_000)
@@ -104,11 +122,7 @@ def kinds_of(count: int) -> Iterator[Kind]:
 def measure(
     folder: Path, both: tuple[int, int], say: Say, sizes: Sequence[Size] = SIZES
 ) -> tuple[list[Grown], list[LeftOut]]:
-    """Each size in turn, on databases that are made for it and removed again; what the disk has no room for is left out.
-
-    The first, which the others are compared with, is measured again in the end, and costs the mean of the two: a machine
-    is not equally fast all the time.
-    """
+    """Each size in turn, on databases that are made for it and removed again; what the disk has no room for is left out."""
     found: list[Grown] = []
     left_out: list[LeftOut] = []
     for size in dict.fromkeys(sizes):
@@ -116,9 +130,6 @@ def measure(
             found.append(_once(folder, size, both[0], say))
         except NoRoomError as error:
             left_out.append(LeftOut(size, str(error)))
-    if len(found) > 1:
-        again = _once(folder, found[0].size, both[0], say)
-        found[0] = msgspec.structs.replace(found[0], cost=statistics.mean((found[0].cost, again.cost)))
     return found, left_out
 
 
@@ -133,6 +144,18 @@ def _once(folder: Path, size: Size, core: int, say: Say) -> Grown:
 def _grown(folder: Path, size: Size, core: int, say: Say) -> Grown:
     began = time.perf_counter()
     say("filling")
+    at, everybody = _filled(folder / "grown", size, say)
+    filled_in, written = time.perf_counter() - began, (at / FILE).stat().st_size
+    beside, theirs = _filled(folder / "smallest", SMALLEST, say)
+    say("measuring")
+    with coordinator("growth", at, core) as server, coordinator("smallest", beside, core) as smallest:
+        own, other = Contender("growth", [server], everybody, 0), Contender("smallest", [smallest], theirs, 0)
+        windows, p99 = uvloop.run(_by_turns(own, other))
+        return Grown(size, windows, p99, server.started_in, server.memory, filled_in, written)
+
+
+def _filled(folder: Path, size: Size, say: Say) -> tuple[Path, Fleet]:
+    """The folder of an exchange that has been made as large, and who is in it."""
     at = folder / "first"
     base = max(1000, size.kinds)
     everybody = fill(at, size.miners, 0 if size.jobs < base else base, kinds=kinds_of(size.kinds))
@@ -141,30 +164,34 @@ def _grown(folder: Path, size: Size, core: int, say: Say) -> Grown:
         multiply(folder / "first", at, size.jobs // base, say)
     if size.finished:
         finish(at, size.finished, say)
-    filled_in, written = time.perf_counter() - began, (at / FILE).stat().st_size
-    say("measuring")
-    with coordinator("growth", at, core) as server:
-        costs, p99 = uvloop.run(_cost(Contender("growth", [server], everybody, 0)))
-        return Grown(size, statistics.median(costs), p99, server.started_in, server.memory, filled_in, written)
+    return at, everybody
 
 
-async def _cost(contender: Contender) -> tuple[list[float], float]:
-    """The cost of a request in each window, and p99 over all of them."""
-    cycle = next(one for one in MEASURES if one.name == "cycle")
-    target, pid = Target(contender, _CONNECTIONS), contender.servers[0].pid
-    costs: list[float] = []
+async def _by_turns(grown: Contender, smallest: Contender) -> tuple[list[tuple[float, float]], float]:
+    """The cost of a request in each window, in the grown exchange and in the smallest; p99 over all windows of the former."""
+    windows: list[tuple[float, float]] = []
     latencies: list[float] = []
+    large, small = Target(grown, _CONNECTIONS), Target(smallest, _CONNECTIONS)
     for number in range(_WINDOWS):
-        stop, used = Stop(), list[float]()
-        window = await drive(
-            contender.ports,
-            [cycle.script(target, connection, stop) for connection in range(_CONNECTIONS)],
-            len(cycle.steps),
-            stop,
-            warm_up=0.5 if number else 2.0,
-            seconds=_SECONDS,
-            mark=lambda used=used: used.append(cpu_seconds(pid)),  # type: ignore[misc]
-        )
-        costs.append((used[1] - used[0]) / window.requests * 1e6)
-        latencies += (latency for step in window.latencies for latency in step)
-    return costs, quantile(sorted(latencies), 0.99)
+        warm_up = 0.5 if number else 2.0
+        theirs, _ = await _window(small, warm_up)
+        own, seen = await _window(large, warm_up)
+        windows.append((own, theirs))
+        latencies += seen
+    return windows, quantile(sorted(latencies), 0.99)
+
+
+async def _window(target: Target, warm_up: float) -> tuple[float, list[float]]:
+    """The cost of a request, and the latencies."""
+    cycle = next(one for one in MEASURES if one.name == "cycle")
+    pid, stop, used = target.contender.servers[0].pid, Stop(), list[float]()
+    window = await drive(
+        target.contender.ports,
+        [cycle.script(target, connection, stop) for connection in range(_CONNECTIONS)],
+        len(cycle.steps),
+        stop,
+        warm_up=warm_up,
+        seconds=_SECONDS,
+        mark=lambda: used.append(cpu_seconds(pid)),
+    )
+    return (used[1] - used[0]) / window.requests * 1e6, [latency for step in window.latencies for latency in step]

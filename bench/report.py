@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.contenders import BARE, CIPHER, FEW, MANY, PAIR, PLAIN, POSTGRES, REFERENCE
+from bench.growth import SMALLEST
 from bench.run import DISTURBED, Figures, Outcome
 
 #: In names of figures that scripts read.
@@ -73,9 +74,11 @@ def verdicts(outcome: Outcome) -> list[Verdict]:
         if m.waking_across is not None:
             wanted.append(("wake-up p99 across two coordinators, ms", m.waking_across.p99 * 1000, 100, False))
         wanted.append(("memory of a waiting miner, KiB", m.waiting_memory / 1024, 20, False))
-    if outcome.grown:
-        smallest, *others = outcome.grown
-        wanted += [(f"cost with {g.size.against(smallest.size)}", g.cost / smallest.cost, 1.15, False) for g in others]
+    wanted += [
+        (f"cost with {grown.size.against(SMALLEST)}", grown.ratio, 1.15, False)
+        for grown in outcome.grown
+        if grown.size != SMALLEST
+    ]
     return [Verdict(what, found, goal, least) for what, found, goal, least in wanted if found is not None]
 
 
@@ -142,7 +145,8 @@ def notes(outcome: Outcome) -> list[str]:
         lines.append(f"a waiting miner takes {t.waiting_memory / 1024:.1f} KiB of the coordinator's memory")
         lines.append(f"after SIGKILL and an immediate start, a client is served again after {t.served_again:.2f} s")
     lines += [
-        f"{grown.size.name}: {grown.cost:.0f} µs of processor time a request, p99 {grown.p99 * 1000:.1f} ms; listens"
+        f"{grown.size.name}: {grown.cost:.0f} µs of processor time a request, the smallest beside it {grown.smallest:.0f}"
+        f" ({grown.ratio:.2f}), p99 {grown.p99 * 1000:.1f} ms; listens"
         f" after {grown.started_in:.1f} s with {grown.memory / 2**20:,.0f} MiB; {grown.written / 1e9:,.2f} GB on the disk,"
         f" made in {grown.filled_in:,.0f} s"
         for grown in outcome.grown
@@ -238,6 +242,8 @@ def flat(outcome: Outcome) -> dict[str, object]:
         at = f"growth.{grown.size.jobs}_jobs.{grown.size.kinds}_kinds.{grown.size.miners}_miners.{grown.size.finished}_finished"
         result |= {
             f"{at}.cost_us": grown.cost,
+            f"{at}.smallest_us": grown.smallest,
+            f"{at}.ratio": grown.ratio,
             f"{at}.p99_ms": grown.p99 * 1000,
             f"{at}.start_seconds": grown.started_in,
             f"{at}.fill_seconds": grown.filled_in,

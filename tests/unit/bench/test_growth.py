@@ -5,11 +5,15 @@ import shutil
 from collections import namedtuple
 from pathlib import Path
 
+import msgspec
 import pytest
 from bench import growth, report
+from bench.contenders import Contender
+from bench.fleet import Fleet
 from bench.growth import SIZES, Grown, LeftOut, Size
 from bench.machine import Machine
-from bench.progress import Progress, silent
+from bench.measures import Target
+from bench.progress import Progress
 from bench.run import Outcome, Plan
 from rich.console import Console
 
@@ -25,7 +29,7 @@ def _outcome(grown: list[Grown], left_out: list[LeftOut]) -> Outcome:
 
 
 def _grown(size: Size, cost: float) -> Grown:
-    return Grown(size, cost, p99=0.02, started_in=1.0, memory=2**27, filled_in=200.0, written=40_000_000_000)
+    return Grown(size, [(cost, 100.0)], p99=0.02, started_in=1.0, memory=2**27, filled_in=200.0, written=40_000_000_000)
 
 
 def test_the_sizes_reach_fifty_million_finished_and_ten_million_queued_jobs() -> None:
@@ -47,18 +51,32 @@ def test_a_size_for_which_there_is_no_room_is_left_out_and_leaves_nothing(
     assert told == ["growth: 100,000 jobs of 100 kinds, 4 miners, 0 finished: filling"]
 
 
-def test_the_smallest_is_measured_at_both_ends_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    costs = iter((100.0, 150.0, 110.0))
-    monkeypatch.setattr(growth, "_grown", lambda folder, size, core, say: _grown(size, next(costs)))
-    sizes = [Size(), Size(finished=1000)]
-    found, left_out = growth.measure(tmp_path, (0, 0), silent, sizes)
-    assert [(grown.size, grown.cost) for grown in found] == [(sizes[0], 105.0), (sizes[1], 150.0)]
-    assert left_out == []
+async def test_the_smallest_is_measured_by_turns_with_each_so_that_a_machine_that_slows_down_shows_in_neither(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    speed = iter((1.0, 1.0, 2.0, 2.0, 4.0, 4.0, 3.0, 3.0))
+    asked: list[str] = []
+
+    async def window(target: Target, warm_up: float) -> tuple[float, list[float]]:
+        asked.append(target.contender.name)
+        return next(speed) * (110.0 if target.contender.name == "grown" else 100.0), [len(asked) / 1000]
+
+    monkeypatch.setattr(growth, "_window", window)
+    nobody = Fleet([], "")
+    windows, p99 = await growth._by_turns(Contender("grown", [], nobody, 0), Contender("smallest", [], nobody, 0))
+    assert asked == ["smallest", "grown"] * 4
+    assert p99 == 0.008, "of the grown one alone"
+    found = msgspec.structs.replace(_grown(Size(miners=1), 0.0), windows=windows)
+    assert found.ratio == pytest.approx(1.1)
+    assert (found.cost, found.smallest) == (275.0, 250.0)
 
 
 def test_the_report_has_the_cost_at_each_size_against_the_smallest() -> None:
     sizes = (Size(), Size(finished=50_000_000), Size(jobs=10_000_000), Size(jobs=10_000_000, kinds=1))
-    outcome = _outcome([_grown(size, cost) for size, cost in zip(sizes, (100.0, 110.0, 120.0, 90.0), strict=True)], [])
+    outcome = _outcome([_grown(size, cost) for size, cost in zip(sizes, (101.0, 110.0, 120.0, 90.0), strict=True)], [])
+    assert "101 µs of processor time a request, the smallest beside it 100 (1.01), p99" in "\n".join(
+        report.notes(outcome)
+    )
     assert [str(verdict) for verdict in report.verdicts(outcome)] == [
         "cost with 50,000,000 finished jobs against none, at most 1.15: 1.1, reached",
         "cost with 10,000,000 queued jobs against 1,000, at most 1.15: 1.2, missed",
