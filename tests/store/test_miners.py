@@ -68,6 +68,16 @@ def test_a_heartbeat_that_is_written_down_late_brings_nobody_back(tx: Tx, online
     assert found(tx) == msgspec.structs.replace(made, **heard)
 
 
+def test_a_heartbeat_that_is_written_down_after_a_later_one_changes_nothing(tx: Tx) -> None:
+    """As where one coordinator heard the one, and another the other."""
+    made = miner(tx)
+    tx.beat(made.seq, NOW + 20, NOW + 200)
+    tx.set_telemetry(made.seq, NOW + 20, b"later")
+    tx.heard(made.seq, NOW + 5, NOW + 185)
+    tx.set_telemetry(made.seq, NOW + 5, b"earlier")
+    assert (found(tx).last_seen_at, found(tx).offline_at, tx.telemetry(made.seq)) == (NOW + 20, NOW + 200, b"later")
+
+
 @pytest.mark.parametrize("outcome", ["completed", "failed", "lapsed"])
 def test_an_attempt_is_counted_and_the_count_taken_back(tx: Tx, outcome: str) -> None:
     made = miner(tx)

@@ -113,7 +113,7 @@ class Coordinator:
     async def start(self, database: Database) -> float:
         """Take up where the last coordinator stopped; the seconds in which none was up."""
         self._database = database
-        self._shared = database.shared
+        self._shared = self.presence.shared = database.shared
         away = await self.run(upkeep.resume)
         self._meanwhile = []
         await database.attend()
@@ -216,6 +216,7 @@ class Coordinator:
     def on_heard(self, heard: Heard) -> None:
         """Let what other coordinators did take effect in memory."""
         now = self._clock()
+        self.presence.hear(heard)
         for job in heard.jobs:
             self._hear(job, now, job.seq in heard.left)
         for owner in heard.keys:
@@ -233,6 +234,7 @@ class Coordinator:
         """Something may have happened unheard: nothing that is kept in memory is to be believed."""
         self._gap = True
         self._keys.forget_all()
+        self.presence.forget_all()
         self.live.gap()
 
     def _hear(self, job: Job, now: float, left: bool) -> None:
@@ -340,8 +342,13 @@ class Coordinator:
     async def beat(self, miner_id: str, names: Sequence[str], telemetry: bytes | None) -> Beat:
         """The miner is there: renew the leases of the jobs it names, or of all where it names none. Raises `NotFound`."""
         beat = self.beat_now(miner_id, names, telemetry)
-        if beat is None:
-            beat = await self.run(lambda tx, now: miners.heartbeat(tx, now, self.rules, miner_id, names, telemetry))
+        if beat is not None:
+            return beat
+        since = self.presence.changes
+        beat = await self.run(lambda tx, now: miners.heartbeat(tx, now, self.rules, miner_id, names, telemetry))
+        if self._shared and {lease.job_id for lease in beat.held}.issuperset(names):
+            # The next one need not ask. (Where it names others, what it is told of those is for this once.)
+            self.presence.keep(Known(beat.miner, beat.held, beat.stop, self._clock()), since)
         return beat
 
     def beat_now(self, miner_id: str, names: Sequence[str], telemetry: bytes | None) -> Beat | None:
@@ -350,15 +357,11 @@ class Coordinator:
         return None if self._known_now(miner_id, now) is None else self.presence.beat(now, miner_id, names, telemetry)
 
     def _known_now(self, miner_id: str, now: float) -> Known | None:
-        """How the miner stands, where that is known or can be read at once. Raises `NotFound`.
-
-        Where other coordinators judge leases too it is not known: what is heard must be where they see it before it is answered.
-        """
-        look = self._database.look
-        if look is None:
+        """How the miner stands, where that is known or can be read at once. Raises `NotFound`."""
+        if not self._database.hears():
             return None
         known = self.presence.known(miner_id, now)
-        if known is None:
+        if known is None and (look := self._database.look) is not None:
             known = look(lambda tx: presence.read(tx, now, miner_id))
             self.presence.keep(known, self.presence.changes)
         return known
@@ -366,7 +369,11 @@ class Coordinator:
     async def known(self, miner_id: str, now: float) -> Known:
         """How the miner stands: from memory where that is fresh. Raises `NotFound`."""
         known = self._known_now(miner_id, now)
-        return await self.peek(lambda tx: presence.read(tx, now, miner_id)) if known is None else known
+        if known is None:
+            since = self.presence.changes
+            known = await self.peek(lambda tx: presence.read(tx, now, miner_id))
+            self.presence.keep(known, since)
+        return known
 
     async def write_down(self, *, everything: bool = False) -> None:
         """Make durable what was heard of miners and is due, or all of it."""

@@ -8,11 +8,16 @@ what was stored lasts for several heartbeats more.
 
 Whatever else a heartbeat can change – a miner's admission, its coming back from being offline – is an operation as ever
 (`miners.heartbeat`).
+
+Where several coordinators share a database, each of them judges, by what is stored. So each writes down in time what it
+heard, as above, and answers from memory only where what is stored lasts for long enough to be written before anybody could
+judge: half of the time is still there. What the others do is heard of a moment later, and then read anew.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -22,6 +27,7 @@ from pithead.core.leases import lease_end
 from pithead.core.miners import Admission, Miner
 from pithead.exchange import miners
 from pithead.exchange.events import Event, JobChanged, MinerChanged
+from pithead.exchange.events import Heard as News
 from pithead.exchange.miners import Beat
 from pithead.exchange.ports import Held, Tx
 from pithead.exchange.rules import Rules
@@ -34,6 +40,8 @@ _LEASE_SHARE: Final = 1 / 4
 #: and no more seconds than this; with telemetry than that.
 _LONGEST: Final = 60.0
 _LONGEST_WITH_TELEMETRY: Final = 50.0
+#: Where others judge too: the share of the time that has to be left for an answer from memory.
+_SHARED_LEFT: Final = 1 / 2
 #: How many heartbeats one operation writes down, so that it does not hold up those who wait for theirs.
 BATCH: Final = 250
 
@@ -81,6 +89,9 @@ class Presence:
         #: The least that is left of a stored lease before it is written down anew, and of a stored time online.
         self._lease_left = ttl - min(ttl * _LEASE_SHARE, _LONGEST)
         self._online_for = min(online * _ONLINE_SHARE, _LONGEST)
+        #: Whether other coordinators use the database too.
+        self.shared = False
+        self._least_lease, self._least_online = ttl * _SHARED_LEFT, online * _SHARED_LEFT
         #: Counts what was told of changes, and knows for each miner when: what was read meanwhile may be older.
         self.changes = 0
         self._changed_at: dict[int, int] = {}
@@ -98,6 +109,8 @@ class Presence:
             return None
         miner, held = known.miner, known.held
         if miner.admission is Admission.PENDING or not miner.online or miner.offline_at <= now:
+            return None
+        if self.shared and not self._lasts(known, now):
             return None
         # Each miner in a time of its own, so that a fleet that came at once is not written down at once ever after.
         share = 0.4 + 0.6 * (miner.seq * 0.618034 % 1)
@@ -123,6 +136,15 @@ class Presence:
             due = min(due, now + _LONGEST_WITH_TELEMETRY)
         self._note(now, miner.seq, tuple(names), bool(renewed), telemetry, due)
         return Beat(miner, list(held.values()), known.stop)
+
+    def _lasts(self, known: Known, now: float) -> bool:
+        """Whether nobody can judge the miner or a lease before it is written down that it is there."""
+        return known.miner.offline_at - now >= self._least_online and all(
+            lease.lease_expires_at - now >= self._least_lease
+            # One that is at its limit is not renewed by anybody.
+            or now < lease.lease_expires_at == lease.lease_limit_at
+            for lease in known.held.values()
+        )
 
     def known(self, miner_id: str, now: float) -> Known | None:
         """How the miner stands; `None` where that has to be read anew."""
@@ -179,11 +201,28 @@ class Presence:
         for event in events:
             match event:
                 case JobChanged(before, after):
-                    self._job_changed(before, after)
-                case MinerChanged(miner, _):
-                    self._drop(miner)
+                    if self.shared:
+                        # What others did to the job since may have been heard already.
+                        self._drop_all((after.miner, None if before is None else before.miner))
+                    else:
+                        self._job_changed(before, after)
+                case MinerChanged(miner, seen=seen):
+                    # Of one that was there and is there, nothing that is kept is wrong.
+                    if seen or not self.shared:
+                        self._drop(miner)
                 case _:
                     pass
+
+    def hear(self, heard: News) -> None:
+        """Read anew what other coordinators changed."""
+        self.changes += 1
+        self._drop_all(heard.miners)
+        self._drop_all(job.miner for job in heard.jobs)
+
+    def _drop_all(self, some: Iterable[int | None]) -> None:
+        for miner in some:
+            if miner is not None:
+                self._drop(miner)
 
     def forget_all(self) -> None:
         """Read everything anew: nobody knows what changed meanwhile."""
@@ -254,7 +293,8 @@ class Presence:
 
 def write_down(tx: Tx, batch: Sequence[Heard]) -> None:
     """Make heartbeats durable. A miner that went offline meanwhile, or lost its leases, is not brought back by them."""
-    for heard in batch:
+    # In one order, so that two coordinators that heard of the same miners do not wait for each other.
+    for heard in sorted(batch, key=attrgetter("miner")):
         tx.heard(heard.miner, heard.at, heard.offline_at)
         if heard.renews:
             tx.renew(heard.miner, heard.names or None, heard.renew_to)

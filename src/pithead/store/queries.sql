@@ -81,8 +81,10 @@ WHERE seq = :seq
 UPDATE miners SET last_seen_at = :now, offline_at = :offline_at, online = TRUE WHERE seq = :miner
 
 -- name: heard
--- A heartbeat of a moment ago is written down; one of a miner that went offline meanwhile does not bring it back.
-UPDATE miners SET last_seen_at = :at, offline_at = :offline_at WHERE seq = :miner AND online
+-- A heartbeat of a moment ago is written down; one of a miner that went offline meanwhile does not bring it back, and a later
+-- one, that another coordinator heard, stays.
+UPDATE miners SET last_seen_at = :at, offline_at = :offline_at
+WHERE seq = :miner AND online AND coalesce(last_seen_at, 0) <= :at
 
 -- name: count_ended
 -- Count an attempt that ended.
@@ -112,7 +114,7 @@ GROUP BY m.gpu_type, m.gpu_count, m.price_per_hour, m.models, m.admission, m.dra
 -- name: set_telemetry
 -- Keep the newest telemetry of a miner.
 INSERT INTO telemetry (miner, at, body) VALUES (:miner, :now, :body)
-ON CONFLICT (miner) DO UPDATE SET at = excluded.at, body = excluded.body
+ON CONFLICT (miner) DO UPDATE SET at = excluded.at, body = excluded.body WHERE telemetry.at <= excluded.at
 
 -- name: telemetry
 -- The newest telemetry of a miner.

@@ -10,6 +10,7 @@ from pithead.core.jobs import State
 from pithead.core.leases import Policy
 from pithead.core.miners import Status, status
 from pithead.exchange import dispatch, miners
+from pithead.exchange.events import Heard
 from pithead.exchange.miners import Beat
 from pithead.exchange.presence import BATCH, Presence, read, write_down
 from pithead.exchange.rules import Rules
@@ -317,3 +318,77 @@ def test_a_heartbeat_that_came_while_another_could_not_be_written_counts(
     presence.not_written(batch)
     settle(exchange, presence)
     assert exchange.do(lambda tx, now: miners.find(tx, miner)).last_seen_at == exchange.now
+
+
+@pytest.fixture
+def shared(exchange: Exchange) -> Presence:
+    """Beside others on the same database."""
+    presence = Presence(exchange.rules)
+    presence.shared = True
+    return presence
+
+
+def test_with_others_that_judge_too_a_heartbeat_that_comes_late_is_an_operation(
+    exchange: Exchange, shared: Presence
+) -> None:
+    """What is stored has to last until this one is written down."""
+    miner, job = exchange.miner(), exchange.submit(exchange.client())
+    exchange.accept(miner, job)
+    exchange.now += TTL / 2
+    [lease] = beat(exchange, shared, miner).held
+    exchange.now = lease.lease_expires_at - TTL / 2 + 1
+    assert hear(exchange, shared, miner) is None
+
+
+def test_with_others_a_lease_at_its_limit_is_no_reason_for_an_operation_before_it_is_over(
+    exchange: Exchange, shared: Presence
+) -> None:
+    miner, job = exchange.miner(), exchange.submit(exchange.client(), attempt_timeout=TTL)
+    exchange.accept(miner, job)
+    exchange.now += TTL - 1
+    beat(exchange, shared, miner)
+    exchange.now += 1
+    assert hear(exchange, shared, miner) is None
+
+
+def test_with_others_a_miner_that_was_silent_for_long_is_heard_by_an_operation(
+    exchange: Exchange, shared: Presence
+) -> None:
+    miner = exchange.miner()
+    exchange.now += OFFLINE / 2
+    assert hear(exchange, shared, miner) is not None
+    exchange.now += OFFLINE / 2 + 1
+    assert hear(exchange, shared, miner) is None
+
+
+def test_with_others_what_became_of_a_job_is_read_anew(exchange: Exchange, shared: Presence) -> None:
+    """News come in any order: that a lease was given may be heard after it is known that it was taken away."""
+    miner, rival, job = exchange.miner(), exchange.miner(), exchange.submit(exchange.client())
+    beat(exchange, shared, miner)
+    beat(exchange, shared, rival)
+    exchange.accept(miner, job)
+    given, exchange.events[:] = list(exchange.events), []
+    exchange.release(miner, job)
+    exchange.events.clear()
+    beat(exchange, shared, miner)
+    shared.forget(given)
+    assert shared.known(miner, exchange.now) is None
+    assert shared.known(rival, exchange.now) is not None, "it has nothing to do with this one"
+
+
+def test_what_was_read_before_others_changed_it_is_not_kept(exchange: Exchange, shared: Presence) -> None:
+    miner, job = exchange.miner(), exchange.submit(exchange.client())
+    since, known = shared.changes, exchange.do(lambda tx, now: read(tx, now, miner))
+    exchange.accept(miner, job)
+    shared.hear(Heard(jobs=[exchange.job(job)]))
+    shared.keep(known, since)
+    assert shared.known(miner, exchange.now) is None
+
+
+def test_a_heartbeat_that_was_an_operation_leaves_in_memory_what_is_known(exchange: Exchange, shared: Presence) -> None:
+    """With others; alone it is read anew, at no cost."""
+    miner = exchange.miner()
+    beat(exchange, shared, miner)
+    exchange.beat(miner)
+    shared.forget(exchange.events)
+    assert shared.known(miner, exchange.now) is not None
