@@ -50,12 +50,7 @@ class Postgres:
         """Run an operation of the exchange in one transaction."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             postgres.prepare(connection)
-            with connection.transaction():
-                tx = postgres.PostgresTx(connection.execute, {})
-                outcome = operation(tx)
-                for account, amount in sorted(tx.moved.items()):
-                    connection.execute("UPDATE accounts SET balance = balance + %s WHERE seq = %s", (amount, account))
-        return outcome
+            return postgres.write(connection, operation)[0]
 
     def judge(self) -> None:
         """Look at what the coordinators left, once they have stopped."""

@@ -48,12 +48,17 @@ class Histories(RuleBasedStateMachine):
         """Lends the setting `database` for a new one; empty: an embedded one."""
         return nullcontext("")
 
+    @staticmethod
+    def open(folder: Path, rules: Rules, database: str) -> Exchange:
+        """The exchange over what was lent."""
+        return Exchange(folder, rules, database)
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.lent = self.lend()
         rules = Rules(leases=Policy(lease_ttl=60.0, retry_base=1.0), offline_after=1e9)
-        self.exchange = Exchange(Path(self.folder.name), rules, self.lent.__enter__())
+        self.exchange = self.open(Path(self.folder.name), rules, self.lent.__enter__())
         self.coordinator = Coordinator(self.exchange.rules, lambda: self.exchange.now, self.exchange.signer)
         self.paid: dict[str, tuple[str, str]] = {}  # job -> (miner, hash), from the answers alone
         self.cancelled: set[str] = set()

@@ -102,9 +102,30 @@ async def test_one_that_fails_harms_no_other(bench: Bench) -> None:
     assert bench.lanes.commits < 90, "they were committed together"
 
 
+async def test_one_that_fails_before_it_changed_anything_costs_the_others_nothing(single: Bench) -> None:
+    runs = 0
+
+    def refused(tx: Tx) -> None:
+        tx.meta("x")
+        raise Conflict("no")
+
+    def counted(tx: Tx) -> str:
+        nonlocal runs
+        runs += 1
+        return note("good")(tx)
+
+    done = await asyncio.gather(
+        *(single.lanes.run(refused if n % 3 == 1 else counted) for n in range(90)), return_exceptions=True
+    )
+    assert [isinstance(outcome, Conflict) for outcome in done] == [n % 3 == 1 for n in range(90)]
+    assert (single.count("good"), runs) == (60, 60)
+
+
 async def test_one_that_fails_takes_no_prepared_statement_from_those_after_it(single: Bench) -> None:
     """Psycopg has all of them forgotten where it sees that something was rolled back."""
     runs = 0
+    (lane,) = single.lanes._lanes
+    lane._wary = 10**6  # With a savepoint for each.
 
     def refused(tx: Tx) -> None:
         tx.audit(0.0, "test", "refused", "x")

@@ -1,13 +1,17 @@
 """The file of queries: each has a sentence of its own, and is found where the code asks for it."""
 
+import contextlib
 import re
+import sqlite3
+from collections import defaultdict
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 from pithead.store import tx
-from pithead.store.queries import COORDINATORS, POSTGRES, SHARED, SQLITE, load, setting
+from pithead.store.queries import COORDINATORS, POSTGRES, SHARED, SQLITE, load, setting, tables_of
+from pithead.store.sqlite import SqliteStore
 
 
 def entries(file: str) -> list[tuple[str, list[str]]]:
@@ -44,3 +48,23 @@ def test_every_placeholder_was_filled(queries: dict[str, str]) -> None:
         # Those of `save_job` are filled in for each kind of change.
         assert "{" not in setting(sql, ("state",)), name
         assert ";" not in sql, f"{name} is more than one statement"
+
+
+def test_the_tables_of_a_query_are_those_that_the_database_looks_at(tmp_path: Path) -> None:
+    """What is written later is written before a query of the same table: none may go unnoticed."""
+    SqliteStore(tmp_path / "x.db").close()
+    written = {"accounts", "attempts", "inputs", "miners", "transfers"}
+    looked_at: set[str] = set()
+    actions = (sqlite3.SQLITE_READ, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE)
+
+    def note(action: int, table: str | None, *_: str | None) -> int:
+        if action in actions and table is not None:
+            looked_at.add(table)
+        return sqlite3.SQLITE_OK
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "x.db")) as connection:
+        connection.set_authorizer(note)
+        for name, sql in SQLITE.items():
+            looked_at.clear()
+            connection.execute(f"EXPLAIN {setting(sql, ('state',))}", defaultdict(int))
+            assert looked_at & written <= tables_of(sql), name

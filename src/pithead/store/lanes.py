@@ -1,11 +1,13 @@
 """Writing to PostgreSQL: operations that wait are run in one transaction, committed once, durably, and only then answered.
 
-Each lane is a thread with a connection. It takes the operations that have gathered, runs each in a savepoint, moves the
-balances, commits, and hands all the outcomes to the event loop. While one lane waits for its commit, another runs.
+Each lane is a thread with a connection. It takes the operations that have gathered, runs them, writes what they left to be
+written together, moves the balances, commits, and hands all the outcomes to the event loop. While one lane waits for its
+commit, another runs.
 
 What happens when something goes wrong:
 
-- An operation that raises undoes itself, and harms no other.
+- An operation that raises before it changed anything harms no other. Otherwise the batch is run again with a savepoint for
+  each, and it undoes itself.
 - One that would have to wait for a row that somebody else holds undoes itself; what was done before it is committed, and it
   is the first of the next batch. Only the first waits, which holds nothing yet. So no two transactions wait for each other.
 - If the connection is lost before the commit, nothing happened, and the whole batch is run again.
@@ -20,12 +22,13 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import psycopg
 from psycopg import errors
 from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
 
 from pithead.core.errors import Fault, Invalid
 from pithead.exchange.events import Event
@@ -35,8 +38,9 @@ from pithead.exchange.tally import BATCHES, COMMITS, Histogram
 from pithead.store.clock import DatabaseClock
 from pithead.store.errors import OutcomeUnknown, StoreError
 from pithead.store.notes import payloads_of
-from pithead.store.postgres import PostgresTx, connect, one_line, settle
+from pithead.store.postgres import PostgresTx, connect, one_line
 from pithead.store.queries import POSTGRES as Q
+from pithead.store.together import Together, settle
 
 T = TypeVar("T")
 Operation = Callable[[Tx], Any]
@@ -53,9 +57,11 @@ _RETRY_EVERY: Final = 0.2
 _FAR: Final = 0.0003
 #: How often an operation is run that finds that somebody else has just stored the same: after the first time it sees it.
 _MOST_TRIES: Final = 3
+#: For how many batches a lane that met a row which somebody else holds makes savepoints.
+_WARY_FOR: Final = 50
 
 #: The first operation of a batch may wait for a row: it holds none that others wait for.
-_PATIENT: Final = "SET LOCAL lock_timeout = '1s'"
+_BEGIN: Final = "BEGIN; SET LOCAL lock_timeout = '1s'"
 _HASTY: Final = "SET LOCAL lock_timeout = '20ms'"
 #: Balances are locked last and in order, so waiting for them ends.
 _LAST: Final = "SET LOCAL lock_timeout = '10s'"
@@ -72,6 +78,10 @@ _UNFIT: Final = (
     errors.CannotConnectNow,
     errors.InvalidSqlStatementName,
 )
+
+
+class _NotSoBoldError(Exception):
+    """An operation failed after it had changed something, and has no savepoint."""
 
 
 class _Waiting:
@@ -242,6 +252,8 @@ class _Lane(threading.Thread):
         self._batch = 0
         #: About the shortest time that the server took for an answer lately.
         self._way = 1.0
+        #: How many batches more are run with savepoints.
+        self._wary = 0
 
     def run(self) -> None:
         while batch := self._lanes.take():
@@ -259,7 +271,7 @@ class _Lane(threading.Thread):
         try:
             connection = self._connected()
             ran = self._run_batch(connection, batch)
-        except (psycopg.Error, StoreError) as error:
+        except (psycopg.Error, StoreError, _NotSoBoldError) as error:
             # Not committed, so nothing of it happened.
             usable = self._undone(error)
             if not usable:
@@ -287,40 +299,72 @@ class _Lane(threading.Thread):
     def _run_batch(self, connection: psycopg.Connection, batch: list[_Waiting]) -> _Ran:
         """Run operations up to the commit.
 
+        Without a savepoint for each, as long as that goes well: few operations fail after they have changed something. Where
+        one does, or meets a row that somebody else holds, the whole batch is run again, with savepoints.
+
         With a database on another machine, what an operation writes is sent together with the next that it reads: only
         looks cost the way there and back. That something was wrong with a write may then show late, in another operation;
         so the whole batch is run again `careful`, with an answer awaited for each. With a database that is near it costs
         more than it saves.
         """
         asked_at = time.monotonic()
-        connection.execute("BEGIN", prepare=False)
+        connection.execute(_BEGIN, prepare=False)
         clock = connection.execute(Q["clock"]).fetchone()
         assert clock is not None
         answered_at = time.monotonic()
         self._clock.saw(float(clock[0]), asked_at, answered_at)
         self._way = min(answered_at - asked_at, 1.1 * self._way)
         far = self._way > _FAR if self._lanes.far is None else self._lanes.far
+        careful = any(waiting.careful for waiting in batch)
+        bold = not careful and not self._wary
+        self._wary = max(self._wary - 1, 0)
         try:
-            careful = not far or any(waiting.careful for waiting in batch)
-            with contextlib.nullcontext() if careful else connection.pipeline() as pipeline:
-                return self._run_operations(connection, batch, pipeline)
-        except psycopg.Error:
+            with connection.pipeline() if far and not careful else contextlib.nullcontext() as pipeline:
+                run = self._run_boldly if bold else self._run_with_savepoints
+                return run(connection, batch, pipeline)
+        except (psycopg.Error, _NotSoBoldError) as error:
+            if isinstance(error, _HELD):
+                self._wary = _WARY_FOR
             for waiting in batch:
                 waiting.careful = True
             raise
 
-    def _run_operations(
+    def _run_boldly(
+        self, connection: psycopg.Connection, batch: list[_Waiting], pipeline: psycopg.Pipeline | None
+    ) -> _Ran:
+        execute = connection.execute
+        ran, moved, together = _Ran([], [], []), dict[int, int](), Together(execute)
+        for number, waiting in enumerate(batch):
+            tx = PostgresTx(execute, moved, pipeline, together)
+            try:
+                waiting.outcome = waiting.operation(tx)
+            except psycopg.Error:
+                raise
+            except Exception as error:
+                if tx.changed:
+                    raise _NotSoBoldError from None
+                waiting.failure = error
+            else:
+                _note(waiting, tx, moved)
+            ran.done.append(waiting)
+            if not number:
+                execute(_HASTY, prepare=False)
+        execute(_LAST, prepare=False)
+        together.write()
+        return self._finish(connection, ran, moved, pipeline)
+
+    def _run_with_savepoints(
         self, connection: psycopg.Connection, batch: list[_Waiting], pipeline: psycopg.Pipeline | None
     ) -> _Ran:
         execute = connection.execute
         ran, moved, hasty = _Ran([], [], []), dict[int, int](), False
-        execute(_PATIENT, prepare=False)
         for number, waiting in enumerate(batch):
             savepoint = f"operation_{number}"
             execute(f"SAVEPOINT {savepoint}", prepare=False)
             tx = PostgresTx(execute, moved, pipeline)
             try:
                 waiting.outcome = waiting.operation(tx)
+                tx.write_rows()
             except _HELD:
                 # By its own name: if it was an earlier operation's write that met a lock, this savepoint was never made.
                 _recover(pipeline)
@@ -345,19 +389,26 @@ class _Lane(threading.Thread):
                 waiting.failure = error
                 ran.done.append(waiting)
             else:
-                waiting.events = tx.events
-                for account, amount in tx.moved.items():
-                    moved[account] = moved.get(account, 0) + amount
+                _note(waiting, tx, moved)
                 ran.done.append(waiting)
             execute(f"RELEASE {savepoint}", prepare=False)
             if ran.done and not hasty:
                 execute(_HASTY, prepare=False)
                 hasty = True
         execute(_LAST, prepare=False)
-        missing = settle(execute, moved)
+        return self._finish(connection, ran, moved, pipeline)
+
+    def _finish(
+        self,
+        connection: psycopg.Connection,
+        ran: _Ran,
+        moved: Mapping[int, int],
+        pipeline: psycopg.Pipeline | None,
+    ) -> _Ran:
+        missing = settle(connection.execute, moved)
         events = [event for waiting in ran.done for event in waiting.events]
         payloads = list(payloads_of(self._lanes.name, events))
-        execute(Q["end_batch"], {"id": self._id, "batch": self._batch + 1, "payloads": payloads})
+        connection.execute(Q["end_batch"], {"id": self._id, "batch": self._batch + 1, "payloads": payloads})
         if pipeline is not None:
             pipeline.sync()
         missing()
@@ -390,11 +441,7 @@ class _Lane(threading.Thread):
         connection = self._connection
         if connection is None or connection.closed or isinstance(error, _UNFIT):
             return False
-        try:
-            connection.execute("ROLLBACK", prepare=False)
-        except psycopg.Error:
-            return False
-        return True
+        return _said(connection, "ROLLBACK").status == ExecStatus.COMMAND_OK
 
     def _connected(self) -> psycopg.Connection:
         if self._connection is None:
@@ -415,20 +462,35 @@ class _Lane(threading.Thread):
         self._drop()
 
 
+def _note(waiting: _Waiting, tx: PostgresTx, moved: dict[int, int]) -> None:
+    """An operation went well: keep what is to be told of it, and what it moved."""
+    waiting.events = tx.events
+    for account, amount in tx.moved.items():
+        moved[account] = moved.get(account, 0) + amount
+
+
 def _roll_back(connection: psycopg.Connection, savepoint: str, pipeline: psycopg.Pipeline | None) -> None:
     """Undo what was done since the savepoint.
 
-    What is prepared stays prepared. Psycopg has the server forget all of it as soon as it sees that something was rolled
-    back, in case tables were made in between; nothing here makes any. So it does not get to see it; but in a pipeline
-    it must, and then before anything else is prepared, which it would send ahead of the order to forget.
+    In a pipeline psycopg sees it (see `_said`), and must before anything else is prepared, which it would send ahead of the
+    order to forget.
     """
     if pipeline is not None:
         connection.execute(f"ROLLBACK TO {savepoint}", prepare=False)
         pipeline.sync()
         return
-    result = connection.pgconn.exec_(f"ROLLBACK TO {savepoint}".encode())
+    result = _said(connection, f"ROLLBACK TO {savepoint}")
     if result.status != ExecStatus.COMMAND_OK:
         raise errors.error_from_result(result)
+
+
+def _said(connection: psycopg.Connection, command: str) -> PGresult:
+    """What the server says to an order to roll back, past psycopg; not in a pipeline.
+
+    Psycopg has the server forget all that is prepared as soon as it sees that something was rolled back, in case tables were
+    made in between. Nothing here makes any, so what is prepared stays prepared.
+    """
+    return connection.pgconn.exec_(command.encode())
 
 
 def _recover(pipeline: psycopg.Pipeline | None) -> None:
@@ -438,7 +500,7 @@ def _recover(pipeline: psycopg.Pipeline | None) -> None:
             pipeline.sync()
 
 
-def _why(error: psycopg.Error | StoreError) -> str:
+def _why(error: Exception) -> str:
     """For those who asked: what the server said, but nothing of where it is."""
     return one_line(error) if isinstance(error, psycopg.Error) and error.sqlstate else "it does not answer"
 

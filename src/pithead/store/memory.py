@@ -23,7 +23,7 @@ from pithead.core.leases import renewed
 from pithead.core.miners import Miner
 from pithead.core.needs import Needs
 from pithead.exchange.ports import Client, Settlement
-from pithead.store.queries import SQLITE
+from pithead.store.queries import SQLITE, tables_of
 from pithead.store.tx import SqlTx
 
 #: The most jobs, miners and accounts that are remembered; the one that came first goes first. About a kilobyte each.
@@ -46,7 +46,9 @@ OF_FINISHED_JOBS: Final = frozenset({"drop_attempts", "drop_input", "drop_job", 
 LATER: Final = ("add_attempt", "settle", "add_transfer", "count_ended")
 #: The queries for which that can wait: they neither look at these tables nor change what their rows refer to.
 _INDIFFERENT: Final = frozenset(
-    name for name, sql in SQLITE.items() if not re.search(r"\b(attempts|transfers|miners|DELETE)\b", sql)
+    name
+    for name, sql in SQLITE.items()
+    if tables_of(sql).isdisjoint(("attempts", "transfers", "miners")) and not re.search(r"\bDELETE\b", sql)
 )
 
 #: The queries that read balances, before which the moves have to be written.

@@ -11,10 +11,13 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import Int8Dumper
 
+from pithead.core.jobs import Job
+from pithead.core.miners import Miner
 from pithead.exchange.events import Event
 from pithead.exchange.ports import Task
 from pithead.store.errors import StoreError
 from pithead.store.queries import POSTGRES
+from pithead.store.together import CHANGES, Execute, Together, settle
 from pithead.store.tx import SqlTx
 
 T = TypeVar("T")
@@ -120,16 +123,64 @@ class PostgresTx(SqlTx):
 
     def __init__(
         self,
-        execute: Callable[[str, Mapping[str, Any]], Any],
+        execute: Execute,
         moved: Mapping[int, int],
         pipeline: psycopg.Pipeline | None = None,
+        together: Together | None = None,
     ) -> None:
-        """`moved`: what the operations before it in the batch moved. In a `pipeline` only reads are waited for."""
+        """`moved`: what the operations before it in the batch moved. In a `pipeline` only reads are waited for. `together`
+        has what those left to be written, and gets what this one leaves; without, that is its own."""
         super().__init__(execute, POSTGRES)
         self._pipeline = pipeline
         self._moved_before = moved
+        self._together = Together(execute) if together is None else together
         #: What this operation moved, by account.
         self.moved: dict[int, int] = {}
+        #: Whether it changed anything, written or not.
+        self.changed = False
+
+    def write_rows(self) -> None:
+        """Leave nothing to be written but balances."""
+        self._together.write()
+
+    def _one(self, query: str, **values: Any) -> Any:
+        self._look(query, values)
+        return super()._one(query, **values)
+
+    def _all(self, query: str, **values: Any) -> list[Any]:
+        self._look(query, values)
+        return super()._all(query, **values)
+
+    def _do(self, query: str, **values: Any) -> int:
+        self._look(query, values)
+        return super()._do(query, **values)
+
+    def _put(self, query: str, **values: Any) -> None:
+        self.changed = True
+        if not self._together.take(query, values):
+            self._together.before(query, values)
+            super()._put(query, **values)
+
+    def _look(self, query: str, values: Mapping[str, Any]) -> None:
+        self.changed = self.changed or query in CHANGES
+        self._together.before(query, values)
+
+    def save_job(self, before: Job, after: Job) -> bool:
+        self.changed = True
+        return super().save_job(before, after)
+
+    def miner_by_id(self, miner_id: str) -> Miner | None:
+        return self._counted(super().miner_by_id, miner_id)
+
+    def miner_by_seq(self, seq: int) -> Miner | None:
+        return self._counted(super().miner_by_seq, seq)
+
+    def _counted(self, read: Callable[[Any], Miner | None], which: str | int) -> Miner | None:
+        miner = read(which)
+        if miner is not None and self._together.counts(miner.seq):
+            self._together.write()
+            miner = read(which)
+        return miner
 
     def _count(self, sql: str, values: Mapping[str, Any]) -> int:
         cursor = self._execute(sql, values)
@@ -138,6 +189,7 @@ class PostgresTx(SqlTx):
         return int(cursor.rowcount)
 
     def move(self, account: int, amount: int) -> None:
+        self.changed = True
         self.moved[account] = self.moved.get(account, 0) + amount
 
     def balance(self, account: int) -> int:
@@ -155,30 +207,12 @@ class PostgresTx(SqlTx):
         self._do("prune_rates")
 
 
-def settle(execute: Callable[[str, Mapping[str, Any]], Any], moved: Mapping[int, int]) -> Callable[[], None]:
-    """Move balances, in the order of the accounts: the last that a transaction does before it commits.
-
-    To be called once the answers are there: whether all of the accounts are. Raises `StoreError`.
-    """
-    cursors = [
-        (account, execute(POSTGRES["move_balance"], {"account": account, "amount": amount}))
-        for account, amount in sorted(moved.items())
-        if amount
-    ]
-
-    def check() -> None:
-        # Instead of a foreign key, which would be looked at for each transfer (see the first migration).
-        if missing := [account for account, cursor in cursors if cursor.rowcount != 1]:
-            raise StoreError(f"no such account: {missing}")
-
-    return check
-
-
 def write(connection: psycopg.Connection, operation: Callable[[PostgresTx], T]) -> tuple[T, list[Event]]:
     """Run one operation in a transaction of its own: its outcome, and what happened. For tools and tests."""
     with connection.transaction():
         tx = PostgresTx(connection.execute, {})
         outcome = operation(tx)
+        tx.write_rows()
         settle(connection.execute, tx.moved)()
     return outcome, tx.events
 

@@ -58,6 +58,11 @@ def load(*names: str, lock: str = "") -> dict[str, str]:
     return queries
 
 
+def tables_of(sql: str) -> frozenset[str]:
+    """The tables that a query names. (A column of jobs has the name of one.)"""
+    return frozenset(re.findall(r"\b(?:FROM|JOIN|INTO|UPDATE)\s+(\w+)", sql))
+
+
 def _for_psycopg(lock: str = "") -> dict[str, str]:
     """All queries as `psycopg` takes them, with `%(name)s` for `:name`."""
     queries = load(*SHARED, "queries_postgres.sql", *COORDINATORS, lock=lock)
