@@ -6,6 +6,7 @@ meanwhile, so that its stall shows in one latency; here it shows in all that wer
 
 import asyncio
 import heapq
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,8 @@ class Tally(msgspec.Struct):
     latencies: list[float]
     asked: int = 0
     refused: int = 0
+    #: Seconds until latencies counted.
+    warmed_up_in: float = 0.0
 
 
 class _Line(asyncio.Protocol):
@@ -107,6 +110,11 @@ class Pool:
         if line in self._idle:
             self._idle.remove(line)
 
+    @property
+    def behind(self) -> bool:
+        """Whether requests that are due wait for a connection."""
+        return bool(self._waiting)
+
     def close(self) -> None:
         """Close what is idle; what is asked is closed with the process."""
         for line in self._idle:
@@ -114,10 +122,15 @@ class Pool:
 
 
 async def run(port: int, plans: list[tuple[float, Plan]], *, seconds: float, warm_up: float, lines: int) -> Tally:
-    """Follow the plans, each from so many seconds after the start on. Raises `LoadError`."""
+    """Follow the plans, each from so many seconds after the start on. Raises `LoadError`.
+
+    The warm-up is over when what came late in it has been made up for, at the latest after twice its time: what is measured is
+    the load, and not what the first of it left behind.
+    """
     pool, tally = Pool(port, lines), Tally([])
     began = _clock()
-    ends = began + warm_up + seconds
+    counts_from = ends = math.inf if warm_up else began
+    ends += seconds
     #: When it is due, a number that makes entries unlike, the request, and its plan.
     due: list[tuple[float, int, bytes, Plan]] = []
     for number, (offset, plan) in enumerate(plans):
@@ -131,7 +144,7 @@ async def run(port: int, plans: list[tuple[float, Plan]], *, seconds: float, war
         def answered(status: int, body: bytes) -> None:
             nonlocal number
             now = _clock()
-            if at >= began + warm_up:
+            if at >= counts_from:
                 tally.latencies.append(now - at)
             if status >= 500:
                 pool.failed = LoadError(f"an answer of {status}: {body.decode()}")
@@ -149,6 +162,9 @@ async def run(port: int, plans: list[tuple[float, Plan]], *, seconds: float, war
         while due and due[0][0] <= now:
             at, _, request, plan = heapq.heappop(due)
             send(at, request, plan)
+        warmed_for = now - began
+        if counts_from > now and warmed_for >= warm_up and (warmed_for >= 2 * warm_up or not pool.behind):
+            counts_from, ends, tally.warmed_up_in = now, now + seconds, now - began
         # A millisecond is finer than what is measured, and lets answers be read.
         await asyncio.sleep(0.001 if not due else min(0.001, max(0.0, due[0][0] - now)))
     pool.close()

@@ -134,7 +134,8 @@ def notes(outcome: Outcome) -> list[str]:
     lines += [
         f"mixed load of {load.miners:,} miners, open loop: {load.requests_per_second:,.0f} requests/s, p50"
         f" {load.p50 * 1000:.1f}, p99 {load.p99 * 1000:.1f}, p99.9 {load.p999 * 1000:.1f}, max"
-        f" {load.worst * 1000:,.0f} ms; server core {load.server_cpu:.0%}, load core {load.load_cpu:.0%}"
+        f" {load.worst * 1000:,.0f} ms; server core {load.server_cpu:.0%}, load core {load.load_cpu:.0%};"
+        f" the warm-up took {load.warmed_up_in:.0f} s"
         for load in outcome.carried
     ]
     if (t := outcome.moments) is not None:

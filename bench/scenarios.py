@@ -41,6 +41,8 @@ class Carried(msgspec.Struct, frozen=True):
     server_cpu: float
     load_cpu: float
     jobs: int
+    #: Seconds until all of them had been heard once, and nothing of that was late any more.
+    warmed_up_in: float
 
 
 def quantile(ordered: list[float], share: float) -> float:
@@ -119,6 +121,7 @@ def carried(server: Server, everybody: Fleet, count: int, seconds: float) -> Car
         server_cpu=of_server / took,
         load_cpu=of_load / took,
         jobs=sum(one.completed for one in working),
+        warmed_up_in=tally.warmed_up_in,
     )
 
 

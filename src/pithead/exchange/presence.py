@@ -42,6 +42,8 @@ _LONGEST: Final = 60.0
 _LONGEST_WITH_TELEMETRY: Final = 50.0
 #: Where others judge too: the share of the time that has to be left for an answer from memory.
 _SHARED_LEFT: Final = 1 / 2
+#: … and how many seconds one may be overdue to be written down. From then on each has to show that the database takes it.
+_OVERDUE: Final = 5.0
 #: How many heartbeats one operation writes down, so that it does not hold up those who wait for theirs.
 BATCH: Final = 250
 
@@ -139,6 +141,9 @@ class Presence:
 
     def _lasts(self, known: Known, now: float) -> bool:
         """Whether nobody can judge the miner or a lease before it is written down that it is there."""
+        unwritten = self._heard.get(known.miner.seq)
+        if unwritten is not None and now > unwritten.due + _OVERDUE:
+            return False
         return known.miner.offline_at - now >= self._least_online and all(
             lease.lease_expires_at - now >= self._least_lease
             # One that is at its limit is not renewed by anybody.

@@ -56,6 +56,25 @@ async def test_a_stall_shows_in_all_that_was_due_meanwhile() -> None:
     assert max(tally.latencies) >= 0.29
 
 
+async def test_what_the_warm_up_left_behind_does_not_count() -> None:
+    handler = Server(stalls_for=0.3)
+    async with handler.port() as port:
+        plans = [(number * 0.02, every(0.1)) for number in range(10)]
+        tally = await run(port, plans, seconds=0.3, warm_up=0.2, lines=2)
+    # What was late was made up for once the stall was over.
+    assert tally.warmed_up_in >= 0.29
+    assert 0 < len(tally.latencies) < tally.asked
+    assert max(tally.latencies) < 0.29
+
+
+async def test_a_warm_up_ends_after_twice_its_time_at_the_latest() -> None:
+    handler = Server(stalls_for=0.5)
+    async with handler.port() as port:
+        plans = [(number * 0.02, every(0.1)) for number in range(10)]
+        tally = await run(port, plans, seconds=0.3, warm_up=0.1, lines=2)
+    assert 0.2 <= tally.warmed_up_in < 0.5
+
+
 async def test_what_comes_after_is_due_so_long_after_the_answer() -> None:
     handler = Server()
     async with handler.port() as port:

@@ -340,6 +340,22 @@ def test_with_others_that_judge_too_a_heartbeat_that_comes_late_is_an_operation(
     assert hear(exchange, shared, miner) is None
 
 
+def test_with_others_a_heartbeat_that_the_database_did_not_take_is_followed_by_operations(
+    exchange: Exchange, shared: Presence
+) -> None:
+    """They fail as long as it takes nothing, instead of promising what nobody else knows."""
+    miner = exchange.miner()
+    beat(exchange, shared, miner)
+    [batch] = shared.unwritten()
+    shared.not_written(batch)
+    exchange.now = batch[0].due + 5
+    beat(exchange, shared, miner)
+    exchange.now += 1
+    assert hear(exchange, shared, miner) is None
+    settle(exchange, shared)
+    assert hear(exchange, shared, miner) is not None
+
+
 def test_with_others_a_lease_at_its_limit_is_no_reason_for_an_operation_before_it_is_over(
     exchange: Exchange, shared: Presence
 ) -> None:
