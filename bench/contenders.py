@@ -131,4 +131,4 @@ class Lineup:
             own = folder / str(number)
             own.mkdir()
             servers.append(stack.enter_context(coordinator(f"postgres-{number}", own, self._core, settings)))
-        return Contender(name, servers, fleet, 6400)
+        return Contender(name, servers, fleet, 3840)

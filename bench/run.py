@@ -29,9 +29,8 @@ RESULTS: Final = Path(__file__).parent / "results"
 #: Those of a short run, and of a long one.
 ALL: Final = (REFERENCE, BARE, PLAIN, FEW, MANY, CIPHER, POSTGRES, PAIR)
 
-#: A window in which others took more of either core than this is measured again, up to so many times in all.
+#: A window in which others took more of either core than this is measured again.
 DISTURBED: Final = 0.05
-TRIES: Final = 3
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -198,7 +197,7 @@ def _undisturbed(plan: Plan, measure: Measure, target: Target, both: tuple[int, 
     """A window in which server and load had their cores to themselves; the best of a few where the machine gives none."""
     tried: list[Sample] = []
     # What PostgreSQL itself takes of the core looks like others; it is part of what is measured.
-    tries = 1 if target.contender.name in (POSTGRES, PAIR) else TRIES
+    tries = 1 if target.contender.name in (POSTGRES, PAIR) else min(plan.rounds, 3)
     while len(tried) < tries:
         tried.append(uvloop.run(_measure(plan, measure, target, both)))
         if tried[-1].others_cpu <= DISTURBED:
