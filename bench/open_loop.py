@@ -73,6 +73,7 @@ class Pool:
         self._opening: set[asyncio.Task[None]] = set()
         self._waiting: deque[tuple[bytes, Callable[[int, bytes], None]]] = deque()
         self.failed: LoadError | None = None
+        self._closed = False
 
     def ask(self, request: bytes, then: Callable[[int, bytes], None]) -> None:
         """Send it on a connection that is idle or new, else on the first that will be free."""
@@ -98,7 +99,9 @@ class Pool:
 
     def free(self, line: _Line) -> None:
         """It has its answer."""
-        if self._waiting:
+        if self._closed:
+            line.transport.close()
+        elif self._waiting:
             request, line.then = self._waiting.popleft()
             line.transport.write(request)
         else:
@@ -116,7 +119,8 @@ class Pool:
         return bool(self._waiting)
 
     def close(self) -> None:
-        """Close what is idle; what is asked is closed with the process."""
+        """Close what is idle, and the others when they have their answers."""
+        self._closed = True
         for line in self._idle:
             line.transport.close()
 

@@ -71,7 +71,7 @@ async def test_a_warm_up_ends_after_twice_its_time_at_the_latest() -> None:
     handler = Server(stalls_for=0.5)
     async with handler.port() as port:
         plans = [(number * 0.02, every(0.1)) for number in range(10)]
-        tally = await run(port, plans, seconds=0.3, warm_up=0.1, lines=2)
+        tally = await run(port, plans, seconds=0.1, warm_up=0.1, lines=2)
     assert 0.2 <= tally.warmed_up_in < 0.5
 
 
