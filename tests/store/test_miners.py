@@ -73,6 +73,7 @@ def test_a_heartbeat_that_is_written_down_after_a_later_one_changes_nothing(tx: 
     made = miner(tx)
     tx.beat(made.seq, NOW + 20, NOW + 200)
     tx.set_telemetry(made.seq, NOW + 20, b"later")
+    assert found(tx).last_seen_at == NOW + 20  # Whoever remembers what it reads does so from here on.
     tx.heard(made.seq, NOW + 5, NOW + 185)
     tx.set_telemetry(made.seq, NOW + 5, b"earlier")
     assert (found(tx).last_seen_at, found(tx).offline_at, tx.telemetry(made.seq)) == (NOW + 20, NOW + 200, b"later")

@@ -297,7 +297,7 @@ class RememberingTx(SqlTx):
     def heard(self, miner: int, at: float, offline_at: float) -> None:
         super().heard(miner, at, offline_at)
         known = self._memory.miner(miner)
-        if known is not None and known.online:
+        if known is not None and known.online and (known.last_seen_at or 0) <= at:
             self._memory.keep_miner(replace(known, last_seen_at=at, offline_at=offline_at))
 
     def count_ended(
